@@ -1,0 +1,5 @@
+//! The configuration.
+
+pub mod model;
+
+pub use model::*;

@@ -1,0 +1,137 @@
+//! Grouping keys and key groups.
+//!
+//! A key is the canonical JSON text of its fields, in the order of the configuration: that text is its identity in windows, in
+//! Kafka record keys and in checkpoints, so there is nothing to collide. Its key group is a stable hash of the text.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// How many key groups a job has: the unit of ownership and of rescaling.
+pub const KEY_GROUPS: u32 = 256;
+
+/// One of the [`KEY_GROUPS`] classes into which keys fall, the same in every run and build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KeyGroup(pub u32);
+
+impl KeyGroup {
+    /// The worker among `peers` that owns this key group: contiguous ranges, as even as they can be.
+    pub fn owner(self, peers: usize) -> crate::event::WorkerIndex {
+        crate::event::WorkerIndex((self.0 as u64 * peers as u64 / KEY_GROUPS as u64) as u32)
+    }
+}
+
+/// The key of a group of events: named fields with scalar values, as canonical JSON text.
+///
+/// Cloning it copies a pointer.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupingKey(Arc<str>);
+
+impl GroupingKey {
+    /// A key of string fields, in the given order.
+    ///
+    /// ```
+    /// use llm_optimizer_processor::GroupingKey;
+    /// let key = GroupingKey::from_fields(&[("model", "claude-3-opus"), ("region", "us-west-2")]);
+    /// assert_eq!(key.as_json(), r#"{"model":"claude-3-opus","region":"us-west-2"}"#);
+    /// ```
+    pub fn from_fields<N: AsRef<str>, V: AsRef<str>>(fields: &[(N, V)]) -> Self {
+        let mut json = String::from("{");
+        for (index, (name, value)) in fields.iter().enumerate() {
+            if index > 0 {
+                json.push(',');
+            }
+            push_json_string(&mut json, name.as_ref());
+            json.push(':');
+            push_json_string(&mut json, value.as_ref());
+        }
+        json.push('}');
+        GroupingKey(json.into())
+    }
+
+    /// The key of the one group of `key: []`.
+    pub fn everything() -> Self {
+        GroupingKey("{}".into())
+    }
+
+    /// From text that is already canonical: an object with scalar members and no white space between tokens.
+    pub fn from_canonical_json(json: impl Into<Arc<str>>) -> Self {
+        GroupingKey(json.into())
+    }
+
+    /// The canonical JSON text.
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+
+    /// The fields with their values as text (strings without quotes, other scalars as JSON writes them).
+    pub fn fields(&self) -> Vec<(String, String)> {
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&self.0).unwrap_or_default();
+        object
+            .into_iter()
+            .map(|(name, value)| match value {
+                serde_json::Value::String(text) => (name, text),
+                other => (name, other.to_string()),
+            })
+            .collect()
+    }
+
+    /// The key group: 64-bit FNV-1a of the text, folded, modulo [`KEY_GROUPS`]. It is part of the checkpoint format.
+    pub fn key_group(&self) -> KeyGroup {
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        for byte in self.0.as_bytes() {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        KeyGroup((((hash >> 32) ^ hash) % u64::from(KEY_GROUPS)) as u32)
+    }
+}
+
+/// Appends `text` as a JSON string.
+pub(crate) fn push_json_string(json: &mut String, text: &str) {
+    json.push_str(&serde_json::to_string(text).expect("a str is always a JSON string"));
+}
+
+impl fmt::Display for GroupingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for GroupingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_escaped() {
+        let key = GroupingKey::from_fields(&[("a\"b", "line\nend")]);
+        assert_eq!(key.as_json(), r#"{"a\"b":"line\nend"}"#);
+        assert_eq!(key.fields(), vec![("a\"b".to_string(), "line\nend".to_string())]);
+    }
+
+    #[test]
+    fn every_worker_owns_a_fair_share_of_the_key_groups() {
+        for peers in [1usize, 2, 3, 8, 255, 256] {
+            let mut owned = vec![0u32; peers];
+            for group in 0..KEY_GROUPS {
+                owned[KeyGroup(group).owner(peers).0 as usize] += 1;
+            }
+            let (least, most) = (owned.iter().min().unwrap(), owned.iter().max().unwrap());
+            assert!(most - least <= 1, "{peers}: {owned:?}");
+        }
+    }
+
+    #[test]
+    fn the_key_group_of_a_text_never_changes() {
+        let key = GroupingKey::from_fields(&[("model", "claude-3-opus"), ("region", "us-west-2")]);
+        assert_eq!(key.key_group(), KeyGroup(KEY_GROUP_FIXTURE));
+    }
+
+    /// Written down once; a change of it would orphan every checkpoint.
+    const KEY_GROUP_FIXTURE: u32 = 0;
+}

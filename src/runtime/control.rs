@@ -1,0 +1,80 @@
+//! The switch that every thread of a run looks at: stop, and why.
+//!
+//! The model: one [`Control`] a run, cloned into every thread. `stop` asks for the orderly end; `fail` records the first error
+//! and asks for the end as well. Nobody waits on a thread that has died: whoever fails says so here, and the run ends with
+//! that reason.
+
+use crate::error::ProcessorError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// A handle on a run: to stop it, and to say that it failed. Clones are the same handle.
+#[derive(Clone, Default)]
+pub struct Control {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stopping: AtomicBool,
+    failed: AtomicBool,
+    failure: Mutex<Option<ProcessorError>>,
+    changed: Condvar,
+}
+
+impl Control {
+    /// For a run that has not begun.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks for the orderly end: stop reading, finish what is in flight, flush, commit.
+    pub fn stop(&self) {
+        let _guard = self.shared.failure.lock();
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.changed.notify_all();
+    }
+
+    /// Records why the run cannot go on, unless another reason was first, and asks for its end.
+    pub fn fail(&self, error: ProcessorError) {
+        tracing::error!(target: "processor", "{error}");
+        if let Ok(mut failure) = self.shared.failure.lock() {
+            failure.get_or_insert(error);
+        }
+        self.shared.failed.store(true, Ordering::SeqCst);
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.changed.notify_all();
+    }
+
+    /// Whether the end was asked for.
+    #[inline]
+    pub fn is_stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether the run failed: nothing more should be written.
+    #[inline]
+    pub fn has_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    /// The reason, once.
+    pub fn take_failure(&self) -> Option<ProcessorError> {
+        self.shared.failure.lock().ok().and_then(|mut failure| failure.take())
+    }
+
+    /// Sleeps, but not past a call of `stop` or `fail`. Returns whether the end was asked for.
+    pub fn sleep(&self, duration: Duration) -> bool {
+        if let Ok(guard) = self.shared.failure.lock() {
+            let _ = self.shared.changed.wait_timeout_while(guard, duration, |_| !self.is_stopping());
+        }
+        self.is_stopping()
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Control(stopping: {}, failed: {})", self.is_stopping(), self.has_failed())
+    }
+}

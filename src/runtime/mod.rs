@@ -1,0 +1,5 @@
+//! Running a job: workers, flow control, stopping.
+
+mod control;
+
+pub use control::Control;

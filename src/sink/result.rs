@@ -1,0 +1,94 @@
+//! Results: what a fired window is, before any sink writes it.
+
+use crate::event::GroupingKey;
+use crate::time::EventTime;
+use std::sync::Arc;
+
+/// A window's bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimeWindow {
+    /// Inclusive.
+    pub start: EventTime,
+    /// Exclusive.
+    pub end: EventTime,
+}
+
+/// What a result does to the result that stood there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResultOp {
+    /// It is the window's result from now on.
+    Upsert,
+    /// It takes back the result with its identity.
+    Retract,
+}
+
+impl ResultOp {
+    /// The word in records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ResultOp::Upsert => "upsert",
+            ResultOp::Retract => "retract",
+        }
+    }
+}
+
+/// What made a window fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Firing {
+    /// A trigger, before the window's end.
+    Early,
+    /// The frontier reached the window's end.
+    OnTime,
+    /// A late event, after that.
+    Late,
+}
+
+impl Firing {
+    /// The word in records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Firing::Early => "early",
+            Firing::OnTime => "on_time",
+            Firing::Late => "late",
+        }
+    }
+}
+
+/// One number of a result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ResultValue {
+    /// A count.
+    Count(u64),
+    /// A finite number.
+    Number(f64),
+    /// No value: the standard deviation of one event.
+    Null,
+    /// What a custom aggregate returned.
+    Json(serde_json::Value),
+}
+
+/// The result of one window and key. `names` and `values` have the same length and order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResultRow {
+    /// The window.
+    pub window: TimeWindow,
+    /// The name of the window definition, where there are several.
+    pub window_name: Option<Arc<str>>,
+    /// The group.
+    pub key: GroupingKey,
+    /// `count`, `sum`, ... or `latency_ms.count`, ...; shared by all rows of a shape.
+    pub names: Arc<[Arc<str>]>,
+    /// One value a name.
+    pub values: Vec<ResultValue>,
+    /// 0 for the first result of this window and key, then 1, 2, ...
+    pub revision: u32,
+    /// Upsert or retract.
+    pub op: ResultOp,
+    /// What made it fire.
+    pub firing: Firing,
+    /// The wall clock's time at that moment.
+    pub fired_at: EventTime,
+}
+
+/// A batch of results, shared by all sinks.
+pub type ResultBatch = Arc<[ResultRow]>;
