@@ -3,6 +3,7 @@
 //! The model: workers hand batches of results to the [`SinkHub`], which gives a ticket for each and never blocks; every sink
 //! runs on a thread of its own and acknowledges what is durable; the hub's acknowledged ticket is the least over all sinks.
 
+pub mod operator;
 mod result;
 mod side;
 

@@ -5,8 +5,12 @@
 //! into the batch for the worker that owns its key. A source never blocks and never looks into a record.
 
 mod intake;
+pub mod operator;
+pub mod peers;
+mod partition;
 
-pub use intake::{Intake, NoOrigin, PartitionSlot, RecordOrigin};
+pub use intake::{Intake, IntakeCounts, IntakeRules, NoOrigin, PartitionSlot, RecordOrigin, SideWriter};
+pub use partition::Partition;
 
 use crate::error::ProcessorResult;
 use crate::event::Offset;
