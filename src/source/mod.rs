@@ -8,6 +8,7 @@ mod intake;
 pub mod operator;
 pub mod peers;
 mod partition;
+pub mod kafka;
 
 pub use intake::{Intake, IntakeCounts, IntakeRules, NoOrigin, PartitionSlot, RecordOrigin, SideWriter};
 pub use partition::Partition;
