@@ -1,9 +1,10 @@
 //! Environment variables over the document.
 //!
 //! `PROCESSOR_` and the key's path in capitals, `__` between its levels: `PROCESSOR_KAFKA__CONSUMER__TOPICS`. A variable
-//! replaces what the file says at that place. Scalars are taken as they are, lists are separated by commas or written as YAML,
-//! `properties` and `filter` are YAML maps. A variable of that prefix that names no key is an error, since it is most likely a
-//! misspelling; only those that Kubernetes sets by itself for a service called `processor` are passed over.
+//! replaces what the file says at that place. Scalars are taken as they are, lists are separated by commas or written as YAML.
+//! `properties` and `filter` are YAML maps, whose entries join those of the file, so that a password alone can come from the
+//! environment. A variable of that prefix that names no key is an error, since it is most likely a misspelling; only those that
+//! Kubernetes sets by itself for a service called `processor` are passed over.
 
 use super::errors::ConfigError;
 use super::raw::{self, Key, Node, Origin, Value};
@@ -63,9 +64,10 @@ fn resolve(rest: &str) -> Result<(Vec<String>, &'static Known), Problem> {
         let known = variable_names();
         match values::nearest(&name, known.iter().map(String::as_str)) {
             Some(nearest) => Problem::new("no such setting", format_args!("did you mean {nearest}?")),
-            None => {
-                Problem::new("no such setting", "PROCESSOR_ and the key's path in capitals, with __ between levels")
-            }
+            None => Problem::new(
+                "no such setting",
+                "expected PROCESSOR_ and the key's path in capitals, with __ between levels",
+            ),
         }
     };
     let mut path = Vec::new();
@@ -85,7 +87,10 @@ fn resolve(rest: &str) -> Result<(Vec<String>, &'static Known), Problem> {
         Some(known) if known.kind == Kind::Section => {
             let example =
                 schema::children(known.path).next().map_or_else(String::new, |child| variable(&child.written_path()));
-            Err(Problem::new("a whole section", format_args!("one variable for each of its keys, such as {example}")))
+            Err(Problem::new(
+                "a whole section",
+                format_args!("set one variable for each of its keys, such as {example}"),
+            ))
         }
         Some(known) => Ok((path, known)),
         None => Err(unknown()),
@@ -118,8 +123,8 @@ fn node(known: &Known, text: &str, origin: &Origin) -> Result<Node, Problem> {
             node.set_origin(origin);
             Ok(node)
         }
-        Ok(None) => Err(Problem::new("nothing", right)),
-        Err(_) => Err(Problem::new("no valid YAML", right)),
+        Ok(None) => Err(Problem::expected("nothing", right)),
+        Err(_) => Err(Problem::expected("no valid YAML", right)),
     };
     match known.kind {
         Kind::Map => {
@@ -127,7 +132,7 @@ fn node(known: &Known, text: &str, origin: &Origin) -> Result<Node, Problem> {
             let node = yaml(right)?;
             match node.value {
                 Value::Map(_) => Ok(node),
-                _ => Err(Problem::new("no map", right)),
+                _ => Err(Problem::expected("no map", right)),
             }
         }
         Kind::List | Kind::Items if text.starts_with('[') => match yaml("a list as YAML, such as [a, b], or a, b") {
@@ -177,9 +182,21 @@ fn insert(root: &mut Node, path: &[String], known: &Known, node: Node) {
     entries.retain(|(key, _)| {
         key.name == *last || !known.spellings().contains(&key.name) || matches!(key.origin, Origin::Environment(_))
     });
-    let key = Key { name: last.clone(), origin };
-    match entries.iter_mut().find(|(key, _)| key.name == *last) {
-        Some(entry) => *entry = (key, node),
-        None => entries.push((key, node)),
+    put(entries, Key { name: last.clone(), origin }, node, known.kind == Kind::Map);
+}
+
+/// Replaces the entry of this name or adds it; `join` puts the entries of a map into the map that is there.
+fn put(entries: &mut Vec<(Key, Node)>, key: Key, node: Node, join: bool) {
+    let Some((old_key, old)) = entries.iter_mut().find(|(other, _)| other.name == key.name) else {
+        entries.push((key, node));
+        return;
+    };
+    match (&mut old.value, node.value) {
+        (Value::Map(old), Value::Map(new)) if join => {
+            for (key, node) in new {
+                put(old, key, node, false);
+            }
+        }
+        (_, value) => (*old_key, *old) = (key, Node { origin: node.origin, value }),
     }
 }

@@ -13,5 +13,5 @@ pub(super) fn check(name: &str, value: &str) -> Result<(), Problem> {
     };
     // librdkafka repeats the value in its message.
     let shown = if redact::is_secret(name) { "a value that librdkafka does not take".to_owned() } else { text };
-    Err(Problem::new(shown, "a property of librdkafka with a value of its kind"))
+    Err(Problem::new(shown, "expected a property of librdkafka with a value of its kind"))
 }

@@ -21,6 +21,7 @@
 //! ```
 
 mod build;
+mod debug;
 mod effective;
 mod env;
 mod errors;
@@ -79,18 +80,18 @@ pub fn load(path: &Path, env: impl Iterator<Item = (String, String)>) -> Result<
 
 fn read(path: &Path) -> Result<String, Problem> {
     use std::io::Read;
-    const RIGHT: &str = "a file of YAML that this user may read";
+    const RIGHT: &str = "expected a file of YAML that this user may read";
     let cannot = |error: std::io::Error| Problem::new(format_args!("cannot be read: {error}"), RIGHT);
     let file = std::fs::File::open(path).map_err(cannot)?;
     let mut bytes = Vec::new();
     file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > LONGEST_FILE {
-        return Err(Problem::new("longer than 1 MiB", "a configuration of the processor"));
+        return Err(Problem::new("longer than 1 MiB", "expected a configuration of the processor"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let line =
             error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
-        Problem::new(format_args!("no UTF-8 in line {line}"), "text in UTF-8")
+        Problem::new(format_args!("no UTF-8 in line {line}"), "expected text in UTF-8")
     })
 }
 
@@ -103,7 +104,11 @@ pub fn load_str(name: &str, text: &str, env: impl Iterator<Item = (String, Strin
     let mut errors = Vec::new();
     let Some(mut root) = document.and_then(|document| processor_section(document, name, &mut errors)) else {
         if errors.is_empty() {
-            errors.push(ConfigError::whole_file(name, "nothing in it", "a section processor: with the settings"));
+            errors.push(ConfigError::whole_file(
+                name,
+                "nothing in it",
+                "expected a section processor: with the settings",
+            ));
         }
         return Err(ConfigErrors::new(errors));
     };
@@ -137,7 +142,7 @@ fn processor_section(document: Node, name: &str, errors: &mut Vec<ConfigError>) 
         errors.push(ConfigError { file, origin, column: None, path, found, right });
     };
     let Value::Map(entries) = document.value else {
-        error(&document.origin, "", document.to_string(), "a section processor: with the settings".to_owned());
+        error(&document.origin, "", document.to_string(), "expected a section processor: with the settings".to_owned());
         return None;
     };
     if !entries.iter().any(|(key, _)| key.name == "processor") {
@@ -154,12 +159,12 @@ fn processor_section(document: Node, name: &str, errors: &mut Vec<ConfigError>) 
     for (key, node) in entries {
         if key.name != "processor" {
             let right = match schema::child("", &key.name) {
-                Some(_) => format!("{} below processor", key.name),
-                None => "settings below processor, and nothing else".to_owned(),
+                Some(_) => format!("move {} below processor", key.name),
+                None => "expected processor alone at the top".to_owned(),
             };
             error(&key.origin, &key.name, "a key beside processor".to_owned(), right);
         } else if section.is_some() {
-            error(&key.origin, "processor", "written twice".to_owned(), "each key once".to_owned());
+            error(&key.origin, "processor", "written twice".to_owned(), "write each key once".to_owned());
         } else {
             section = Some(node);
         }
@@ -169,7 +174,7 @@ fn processor_section(document: Node, name: &str, errors: &mut Vec<ConfigError>) 
         section.value = Value::Map(Vec::new());
     }
     if !matches!(section.value, Value::Map(_)) {
-        error(&section.origin, "processor", section.to_string(), "a section with the settings".to_owned());
+        error(&section.origin, "processor", section.to_string(), "expected a section with the settings".to_owned());
         return None;
     }
     Some(section)

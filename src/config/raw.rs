@@ -75,7 +75,12 @@ pub(super) struct SyntaxError {
 
 impl SyntaxError {
     fn at(mark: Marker, found: impl Into<String>, right: impl Into<String>) -> Self {
-        SyntaxError { line: Some(mark.line()), column: Some(mark.col() + 1), found: found.into(), right: right.into() }
+        SyntaxError {
+            line: Some(mark.line()),
+            column: Some(mark.col() + 1),
+            found: found.into(),
+            right: format!("expected {}", right.into()),
+        }
     }
 }
 
@@ -141,8 +146,12 @@ impl fmt::Display for Node {
                 } else {
                     shown
                 };
-                let bare = !quoted && (text.parse::<f64>().is_ok() || matches!(text.as_str(), "true" | "false"));
-                if bare { f.write_str(&shown) } else { write!(f, "{shown:?}") }
+                let typed = text.parse::<f64>().is_ok() || matches!(text.as_str(), "true" | "false");
+                match (typed, quoted) {
+                    (true, false) => f.write_str(&shown),
+                    (true, true) => write!(f, "the text {shown:?}"),
+                    (false, _) => write!(f, "{shown:?}"),
+                }
             }
         }
     }
@@ -293,8 +302,8 @@ mod tests {
         let entries = entries("a: ~\nb: \"\"\nc: '5'\nd: !!str 5\ne:\n");
         let nulls: Vec<_> = entries.iter().map(|(_, node)| node.is_null()).collect();
         assert_eq!(nulls, [true, false, false, false, true]);
-        assert_eq!(entries[2].1.to_string(), "\"5\"");
-        assert_eq!(entries[3].1.to_string(), "\"5\"");
+        assert_eq!(entries[2].1.to_string(), "the text \"5\"");
+        assert_eq!(entries[3].1.to_string(), "the text \"5\"");
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Reader {
                     Kind::Map => "names and values".to_owned(),
                     _ => format!("a section with the keys {}", known_names(&section.schema)),
                 };
-                self.error(&node.origin, &section.path(), Problem::new(node, right));
+                self.error(&node.origin, &section.path(), Problem::expected(node, right));
             }
         }
         section
@@ -183,7 +183,7 @@ impl Reader {
                     Origin::Environment(name) => format!("written twice, and set by {name}"),
                     Origin::Default => "written twice".to_owned(),
                 };
-                self.error(&key.origin, &path, Problem::new(found, "each key once"));
+                self.error(&key.origin, &path, Problem::new(found, "write each key once"));
                 continue;
             }
             first.insert(&key.name, &key.origin);
@@ -350,7 +350,7 @@ impl Reader {
     fn found_duration<'t>(&mut self, section: &Section<'t>, base: &str, with_unit: &str) -> Option<Found<'t>> {
         let (plain, suffixed) = (self.found(section, base), self.found(section, with_unit));
         if let (Some(plain), Some(_)) = (&plain, &suffixed) {
-            let problem = Problem::new(format_args!("given together with {with_unit}"), "one of the two");
+            let problem = Problem::new(format_args!("given together with {with_unit}"), "write one of the two");
             self.error(&plain.node.origin, &section.path_of(base), problem);
         }
         suffixed.or(plain)
@@ -372,7 +372,7 @@ impl Reader {
             setting.origin = node.origin.clone();
             match items(node, commas) {
                 None => {
-                    self.error(&node.origin, &setting.path, Problem::new(node, "a list"));
+                    self.error(&node.origin, &setting.path, Problem::expected(node, "a list"));
                     setting.sound = false;
                 }
                 Some(items) => {
@@ -400,7 +400,7 @@ impl Reader {
         for (index, node) in nodes.iter().enumerate() {
             match parse(node) {
                 Ok(value) if values.contains(&value) => {
-                    let problem = Problem::new(format_args!("{} is there twice", show(&value)), "each item once");
+                    let problem = Problem::new(format_args!("{} is there twice", show(&value)), "write each item once");
                     self.error(&node.origin, &format!("{path}[{index}]"), problem);
                 }
                 Ok(value) => values.push(value),
@@ -458,7 +458,7 @@ pub(super) fn items(node: &Node, commas: bool) -> Option<Vec<Node>> {
 
 fn bounded_duration(node: &Node, unit: Option<Unit>, least: i64) -> Result<i64, Problem> {
     match values::duration(node, unit)? {
-        millis if millis < least => Err(Problem::new(node, "a duration above 0")),
+        millis if millis < least => Err(Problem::expected(node, "a duration above 0")),
         millis => Ok(millis),
     }
 }

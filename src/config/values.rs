@@ -18,6 +18,11 @@ impl Problem {
     pub(super) fn new(found: impl Display, right: impl Display) -> Self {
         Problem { found: found.to_string(), right: right.to_string() }
     }
+
+    /// `found; expected right`.
+    pub(super) fn expected(found: impl Display, right: impl Display) -> Self {
+        Problem::new(found, format_args!("expected {right}"))
+    }
 }
 
 /// In what a bare number of a duration counts, as the suffix of its key says.
@@ -62,14 +67,17 @@ pub(super) fn text(node: &Node) -> Result<String, Problem> {
     match &node.value {
         Value::Scalar { text, quoted } if !node.is_null() => {
             if text.trim().is_empty() {
-                Err(Problem::new("empty text", RIGHT))
+                Err(Problem::expected("empty text", RIGHT))
             } else if !quoted && matches!(text.as_str(), "true" | "false") {
-                Err(Problem::new(format_args!("the truth value {text}"), "text, in quotes where this word is meant"))
+                Err(Problem::expected(
+                    format_args!("the truth value {text}"),
+                    "text, in quotes where this word is meant",
+                ))
             } else {
                 Ok(text.clone())
             }
         }
-        _ => Err(Problem::new(node, RIGHT)),
+        _ => Err(Problem::expected(node, RIGHT)),
     }
 }
 
@@ -77,7 +85,7 @@ pub(super) fn text(node: &Node) -> Result<String, Problem> {
 pub(super) fn any_scalar(node: &Node) -> Result<String, Problem> {
     match node.scalar() {
         Some(text) if !node.is_null() => Ok(text.to_owned()),
-        _ => Err(Problem::new(node, "text, a number or a truth value")),
+        _ => Err(Problem::expected(node, "text, a number or a truth value")),
     }
 }
 
@@ -86,7 +94,7 @@ pub(super) fn flag(node: &Node) -> Result<bool, Problem> {
     match &node.value {
         Value::Scalar { text, quoted: false } if text.eq_ignore_ascii_case("true") => Ok(true),
         Value::Scalar { text, quoted: false } if text.eq_ignore_ascii_case("false") => Ok(false),
-        _ => Err(Problem::new(node, "true or false")),
+        _ => Err(Problem::expected(node, "true or false")),
     }
 }
 
@@ -102,7 +110,7 @@ pub(super) fn whole(node: &Node, range: RangeInclusive<u64>) -> Result<u64, Prob
     };
     match number {
         Some(number) if range.contains(&number) => Ok(number),
-        _ => Err(Problem::new(node, right())),
+        _ => Err(Problem::expected(node, right())),
     }
 }
 
@@ -110,7 +118,7 @@ pub(super) fn whole(node: &Node, range: RangeInclusive<u64>) -> Result<u64, Prob
 pub(super) fn number(node: &Node, range: RangeInclusive<f64>) -> Result<f64, Problem> {
     match bare_number(node) {
         Some(number) if range.contains(&number) => Ok(number),
-        _ => Err(Problem::new(node, format_args!("a number from {} to {}", range.start(), range.end()))),
+        _ => Err(Problem::expected(node, format_args!("a number from {} to {}", range.start(), range.end()))),
     }
 }
 
@@ -118,7 +126,7 @@ pub(super) fn number(node: &Node, range: RangeInclusive<f64>) -> Result<f64, Pro
 pub(super) fn positive(node: &Node) -> Result<f64, Problem> {
     match bare_number(node) {
         Some(number) if number > 0.0 => Ok(number),
-        _ => Err(Problem::new(node, "a number above 0")),
+        _ => Err(Problem::expected(node, "a number above 0")),
     }
 }
 
@@ -136,16 +144,15 @@ pub(super) fn word<T: Copy>(node: &Node, what: &str, words: &[(&str, T)]) -> Res
     let names = || words.iter().map(|(name, _)| *name);
     let right = || one_of(names());
     let Some(text) = node.scalar().filter(|_| !node.is_null()) else {
-        return Err(Problem::new(node, right()));
+        return Err(Problem::expected(node, right()));
     };
     if let Some((_, value)) = words.iter().find(|(name, _)| *name == text) {
         return Ok(*value);
     }
+    let found = format!("{node} is no {what}");
     Err(match nearest(text, names()) {
-        Some(name) => {
-            Problem::new(format_args!("{node} is no {what}"), format_args!("did you mean {name:?}? {}", right()))
-        }
-        None => Problem::new(format_args!("{node} is no {what}"), right()),
+        Some(name) => Problem::new(found, format_args!("did you mean {name:?}? Expected {}", right())),
+        None => Problem::expected(found, right()),
     })
 }
 
@@ -174,25 +181,28 @@ pub(super) fn duration(node: &Node, unit: Option<Unit>) -> Result<i64, Problem> 
         None => "text with a unit, such as 30s, 5m, 250ms, 1h, 1d".to_owned(),
     };
     let Some(text) = node.scalar().filter(|_| !node.is_null()) else {
-        return Err(Problem::new(node, right()));
+        return Err(Problem::expected(node, right()));
     };
     let millis = match (bare_number(node), unit) {
         (Some(number), Some(unit)) => number * unit.millis(),
-        (Some(_), None) => return Err(Problem::new(format_args!("{node} without a unit"), right())),
+        (Some(_), None) => return Err(Problem::expected(format_args!("{node} without a unit"), right())),
         (None, _) => match text.strip_prefix('-').map(spelled) {
             Some(Some(millis)) => -millis,
-            _ => spelled(text).ok_or_else(|| Problem::new(node, right()))?,
+            _ => spelled(text).ok_or_else(|| Problem::expected(node, right()))?,
         },
     };
     if millis < 0.0 {
-        return Err(Problem::new(format_args!("{node} is negative"), "a duration of at least 0"));
+        return Err(Problem::expected(format_args!("{node} is negative"), "a duration of at least 0"));
     }
     if millis > LONGEST_MILLIS as f64 {
-        return Err(Problem::new(format_args!("{node} is too long"), "at most 100 years (36500d)"));
+        return Err(Problem::expected(format_args!("{node} is too long"), "at most 100 years (36500d)"));
     }
     let rounded = millis.round();
     if (millis - rounded).abs() > 1e-6 {
-        return Err(Problem::new(format_args!("{node} is finer than a millisecond"), "a whole number of milliseconds"));
+        return Err(Problem::expected(
+            format_args!("{node} is finer than a millisecond"),
+            "a whole number of milliseconds",
+        ));
     }
     Ok(rounded as i64)
 }

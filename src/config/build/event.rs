@@ -37,10 +37,10 @@ pub(super) fn build(reader: &mut Reader, root: &Section<'_>) -> EventConfig {
 /// A dotted path without empty parts.
 fn field_path(node: &Node) -> Result<FieldPath, Problem> {
     const RIGHT: &str = "a dotted path into the event, such as data.model";
-    let text = values::text(node).map_err(|problem| Problem::new(problem.found, RIGHT))?;
+    let text = values::text(node).map_err(|problem| Problem::expected(problem.found, RIGHT))?;
     let path = FieldPath::parse(&text);
     match path.0.iter().any(|part| part.trim().is_empty() || part == "*") {
-        true => Err(Problem::new(node, RIGHT)),
+        true => Err(Problem::expected(node, RIGHT)),
         false => Ok(path),
     }
 }
@@ -66,7 +66,7 @@ fn key(reader: &mut Reader, section: &Section<'_>) -> Vec<KeyField> {
             Some(nodes) => (key_items(reader, section, &path, &nodes), node.origin.clone()),
             None => {
                 let right = "a list of dotted paths, such as [data.model, data.region], or [] for one group";
-                reader.error(&node.origin, &path, Problem::new(node, right));
+                reader.error(&node.origin, &path, Problem::expected(node, right));
                 (Vec::new(), node.origin.clone())
             }
         },
@@ -96,7 +96,7 @@ fn key_items(reader: &mut Reader, section: &Section<'_>, path: &str, nodes: &[No
         };
         match field {
             Some((field, _)) if fields.iter().any(|(other, _)| *other == field) => {
-                let problem = Problem::new(format_args!("{} is there twice", shown(&field)), "each field once");
+                let problem = Problem::new(format_args!("{} is there twice", shown(&field)), "write each field once");
                 reader.error(&node.origin, &path, problem);
             }
             Some(field) => fields.push(field),
@@ -110,7 +110,7 @@ fn key_items(reader: &mut Reader, section: &Section<'_>, path: &str, nodes: &[No
 fn key_with_default(reader: &mut Reader, section: &Section<'_>, index: usize, node: &Node) -> Option<WrittenKey> {
     let item = reader.item(section, "key", index, node);
     let Some(field) = item.node("field") else {
-        let problem = Problem::new("absent", "a dotted path into the event, such as data.model");
+        let problem = Problem::expected("absent", "a dotted path into the event, such as data.model");
         reader.error(&node.origin, &item.path_of("field"), problem);
         return None;
     };
@@ -138,7 +138,7 @@ fn value_fields(reader: &mut Reader, section: &Section<'_>) -> ValueFields {
     let fields = reader.list(section, "values", default, true, parse, |text| values::quote(text));
     if fields.sound && fields.value.is_empty() {
         let right = "the fields to aggregate, such as [data.latency_ms], or data.* for every number under data";
-        reader.error(&fields.origin, &fields.path, Problem::new("an empty list", right));
+        reader.error(&fields.origin, &fields.path, Problem::expected("an empty list", right));
     }
     if let [only] = fields.value.as_slice()
         && let Some(path) = everything(only)
@@ -150,7 +150,7 @@ fn value_fields(reader: &mut Reader, section: &Section<'_>) -> ValueFields {
         reader.error(
             &fields.origin,
             &fields.path,
-            Problem::new(found, format_args!("{every:?} alone, or the fields by name")),
+            Problem::new(found, format_args!("write {every:?} alone, or the fields by name")),
         );
     }
     let paths: Vec<FieldPath> = fields.value.iter().map(|text| FieldPath::parse(text)).collect();
@@ -171,7 +171,7 @@ fn filter(reader: &mut Reader, section: &Section<'_>) -> Vec<FilterCondition> {
         };
         let values = reader.list(&map, &key.name, Vec::new(), true, values::any_scalar, |text| values::quote(text));
         if values.sound && values.value.is_empty() {
-            let problem = Problem::new("an empty list, which no event passes", "the values that pass");
+            let problem = Problem::expected("an empty list, which no event passes", "the values that pass");
             reader.error(&values.origin, &values.path, problem);
         }
         conditions.push(FilterCondition { path, any_of: values.value });

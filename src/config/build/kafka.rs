@@ -17,20 +17,17 @@ const CODECS: [(&str, &str); 5] =
 const ACKS: [(&str, &str); 4] = [("all", "all"), ("1", "1"), ("0", "0"), ("-1", "all")];
 
 /// Properties that the program sets itself, with what sets them; for both connections, then for one.
-const OWNED: [(&str, &str); 3] = [
-    ("bootstrap.servers", "bootstrap_servers"),
-    ("metadata.broker.list", "bootstrap_servers"),
-    ("client.id", "job, at the top,"),
-];
+const OWNED: [(&str, &str); 3] =
+    [("bootstrap.servers", "bootstrap_servers"), ("metadata.broker.list", "bootstrap_servers"), ("client.id", "job")];
 const OWNED_BY_CONSUMER: [(&str, &str); 8] = [
     ("group.id", "group_id"),
     ("auto.offset.reset", "auto_offset_reset"),
     ("session.timeout.ms", "session_timeout_ms"),
     ("enable.auto.commit", "enable_auto_commit"),
     ("auto.commit.enable", "enable_auto_commit"),
-    ("enable.auto.offset.store", "the program, which stores offsets after their results,"),
-    ("enable.partition.eof", "the program, which finds idle partitions by it,"),
-    ("partition.assignment.strategy", "the program, which assigns partitions itself,"),
+    ("enable.auto.offset.store", "the program itself"),
+    ("enable.partition.eof", "the program itself"),
+    ("partition.assignment.strategy", "the program itself"),
 ];
 const OWNED_BY_PRODUCER: [(&str, &str); 7] = [
     ("compression.type", "compression_type"),
@@ -39,7 +36,7 @@ const OWNED_BY_PRODUCER: [(&str, &str); 7] = [
     ("request.required.acks", "acks"),
     ("retries", "retries"),
     ("message.send.max.retries", "retries"),
-    ("transactional.id", "the program, under delivery: exactly_once,"),
+    ("transactional.id", "delivery: exactly_once"),
 ];
 
 /// The sections below `kafka`.
@@ -74,14 +71,18 @@ impl<'t> Kafka<'t> {
         let default = vec![DEFAULT_TOPIC.to_owned()];
         let topics = reader.list(section, "topics", default, true, topic, |topic| values::quote(topic));
         if topics.sound && topics.value.is_empty() {
-            reader.error(&topics.origin, &topics.path, Problem::new("an empty list", "at least one topic"));
+            reader.error(&topics.origin, &topics.path, Problem::expected("an empty list", "at least one topic"));
         }
         let auto_offset_reset =
             reader.word(section, "auto_offset_reset", "offset to begin at", OffsetReset::Earliest, &RESETS);
         let session_timeout = reader.duration(section, "session_timeout", Unit::Millis, 30_000, 1);
         if session_timeout.value > 3_600_000 {
             let found = values::in_unit(session_timeout.value, Unit::Millis);
-            reader.error(&session_timeout.origin, &session_timeout.path, Problem::new(found, "at most 3600000 (1h)"));
+            reader.error(
+                &session_timeout.origin,
+                &session_timeout.path,
+                Problem::expected(found, "at most 3600000 (1h)"),
+            );
         }
         let max_poll_records = reader.whole(section, "max_poll_records", 500, 1, 1_000_000);
         let enable_auto_commit = reader.flag(section, "enable_auto_commit", true);
@@ -123,8 +124,8 @@ impl<'t> Kafka<'t> {
             return None;
         }
         if let (Some((origin, path)), None, None) = (&need, consumer, section.node("bootstrap_servers")) {
-            let found = "kafka, while no brokers are named";
-            reader.error(origin, path, Problem::new(found, "kafka.producer.bootstrap_servers too"));
+            let found = "needs Kafka, while no brokers are named";
+            reader.error(origin, path, Problem::new(found, "write kafka.producer.bootstrap_servers too"));
         }
         let default = consumer.map_or(DEFAULT_SERVERS, |consumer| &consumer.bootstrap_servers);
         let bootstrap_servers = servers(reader, section, default);
@@ -135,20 +136,20 @@ impl<'t> Kafka<'t> {
                 "{:?} is one of kafka.consumer.topics, so that results would be read as events",
                 result_topic.value
             );
-            reader.error(&result_topic.origin, &result_topic.path, Problem::new(found, "a topic of its own"));
+            reader.error(&result_topic.origin, &result_topic.path, Problem::new(found, "name a topic of its own"));
         }
         let compression_type = reader.word(section, "compression_type", "codec", "lz4", &CODECS);
         let acks = reader.word(section, "acks", "number of acknowledgements", "all", &ACKS);
         if delivery.value == Delivery::ExactlyOnce && acks.value != "all" {
             let found = format!("{}, while delivery is exactly_once", acks.value);
-            reader.error(&acks.origin, &acks.path, Problem::new(found, "all"));
+            reader.error(&acks.origin, &acks.path, Problem::expected(found, "all"));
         }
         let retries =
             reader.optional(section, "retries", None, |node| values::whole(node, 0..=i32::MAX as u64), u64::to_string);
         let properties = properties(reader, section, &OWNED_BY_PRODUCER);
         if acks.value != "all" && properties.get("enable.idempotence").is_some_and(|value| value == "true") {
             let found = format!("{}, while properties have enable.idempotence: true", acks.value);
-            reader.error(&acks.origin, &acks.path, Problem::new(found, "all"));
+            reader.error(&acks.origin, &acks.path, Problem::expected(found, "all"));
         }
         need.map(|_| ProducerConfig {
             bootstrap_servers,
@@ -165,7 +166,7 @@ fn servers(reader: &mut Reader, section: &Section<'_>, default: &str) -> String 
     let default = default.split(',').map(str::to_owned).collect();
     let servers = reader.list(section, "bootstrap_servers", default, true, server, |server| values::quote(server));
     if servers.sound && servers.value.is_empty() {
-        reader.error(&servers.origin, &servers.path, Problem::new("an empty list", "at least one host:port"));
+        reader.error(&servers.origin, &servers.path, Problem::expected("an empty list", "at least one host:port"));
     }
     servers.value.join(",")
 }
@@ -173,7 +174,7 @@ fn servers(reader: &mut Reader, section: &Section<'_>, default: &str) -> String 
 /// `host`, `host:port`, `[v6]:port`, each with or without `PROTOCOL://` before it.
 fn server(node: &Node) -> Result<String, Problem> {
     const RIGHT: &str = "host:port, such as kafka-1.example.org:9092";
-    let text = values::text(node).map_err(|problem| Problem::new(problem.found, RIGHT))?;
+    let text = values::text(node).map_err(|problem| Problem::expected(problem.found, RIGHT))?;
     let address = text.split_once("://").map_or(text.as_str(), |(_, address)| address);
     let (host, port) = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, rest)) if host.parse::<std::net::Ipv6Addr>().is_ok() => match rest.strip_prefix(':') {
@@ -188,7 +189,7 @@ fn server(node: &Node) -> Result<String, Problem> {
     let port_ok = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
     match host_ok && port_ok {
         true => Ok(text),
-        false => Err(Problem::new(node, RIGHT)),
+        false => Err(Problem::expected(node, RIGHT)),
     }
 }
 
@@ -202,10 +203,10 @@ pub(super) fn is_name(name: &str) -> bool {
 
 /// A topic.
 pub(super) fn topic(node: &Node) -> Result<String, Problem> {
-    let name = values::text(node).map_err(|problem| Problem::new(problem.found, "the name of a topic"))?;
+    let name = values::text(node).map_err(|problem| Problem::expected(problem.found, "the name of a topic"))?;
     match is_name(&name) {
         true => Ok(name),
-        false => Err(Problem::new(node, "the name of a topic: 1 to 249 letters, digits, '.', '_' or '-'")),
+        false => Err(Problem::expected(node, "the name of a topic: 1 to 249 letters, digits, '.', '_' or '-'")),
     }
 }
 
@@ -215,11 +216,11 @@ fn properties(reader: &mut Reader, section: &Section<'_>, owned: &[(&str, &str)]
     for (key, node) in map.entries() {
         let path = map.path_of(&key.name);
         if let Some((_, owner)) = OWNED.iter().chain(owned).find(|(name, _)| *name == key.name) {
-            let is_key = !owner.contains(' ');
-            let owner = if is_key { section.path_of(owner) } else { (*owner).to_owned() };
-            let right = if is_key { format!("{owner} instead") } else { "no such property".to_owned() };
-            let found = format!("a property that {} sets", owner.trim_end_matches(','));
-            reader.error(&key.origin, &path, Problem::new(found, right));
+            let by_key =
+                section.node(owner).is_some() || crate::config::schema::child(&section.path(), owner).is_some();
+            let owner = if by_key { section.path_of(owner) } else { (*owner).to_owned() };
+            let problem = Problem::new(format_args!("a property that {owner} sets"), "leave it out here");
+            reader.error(&key.origin, &path, problem);
             continue;
         }
         let value = match values::any_scalar(node) {

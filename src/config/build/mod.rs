@@ -91,7 +91,7 @@ fn job_name(node: &Node) -> Result<String, Problem> {
     let name = values::text(node)?;
     match kafka::is_name(&name) && name.len() <= 100 {
         true => Ok(name),
-        false => Err(Problem::new(node, "1 to 100 letters, digits, '.', '_' or '-'")),
+        false => Err(Problem::expected(node, "1 to 100 letters, digits, '.', '_' or '-'")),
     }
 }
 
@@ -105,7 +105,7 @@ fn state(reader: &mut Reader, root: &Section<'_>, job: &str) -> (StateConfig, Op
     if let (Some(state), Some(checkpoints)) = (&path.value, &checkpoint_path.value)
         && state == checkpoints
     {
-        let problem = Problem::new("the same directory as state.path", "a directory of its own");
+        let problem = Problem::new("the same directory as state.path", "name a directory of its own");
         reader.error(&checkpoint_path.origin, &checkpoint_path.path, problem);
     }
     let default = on_disk.then_some(DEFAULT_CHECKPOINT_MILLIS);

@@ -49,7 +49,7 @@ pub(super) fn sinks(reader: &mut Reader, root: &Section<'_>, has_producer: bool)
         reader.error(
             &node.origin,
             &path,
-            Problem::new(found, "a list such as [{type: kafka}, {type: file, path: results.jsonl}]"),
+            Problem::expected(found, "a list such as [{type: kafka}, {type: file, path: results.jsonl}]"),
         );
         return Vec::new();
     };
@@ -57,7 +57,11 @@ pub(super) fn sinks(reader: &mut Reader, root: &Section<'_>, has_producer: bool)
     for (index, node) in nodes.iter().enumerate() {
         let Some(sink) = sink(reader, root, index, node) else { continue };
         if sinks.iter().any(|other| same(&other.output, &sink.output)) {
-            reader.error(&sink.origin, &sink.path, Problem::new("a sink that is there already", "each sink once"));
+            reader.error(
+                &sink.origin,
+                &sink.path,
+                Problem::new("a sink that is there already", "write each sink once"),
+            );
         }
         sinks.push(sink);
     }
@@ -103,7 +107,7 @@ fn sink(reader: &mut Reader, root: &Section<'_>, index: usize, node: &Node) -> O
 
 fn missing_type<T>(reader: &mut Reader, section: &Section<'_>, origin: &Origin, kinds: &[(&str, Kind)]) -> Option<T> {
     let right = values::one_of(kinds.iter().map(|(name, _)| *name));
-    reader.error(origin, &section.path_of("type"), Problem::new("absent", right));
+    reader.error(origin, &section.path_of("type"), Problem::expected("absent", right));
     None
 }
 
@@ -126,8 +130,8 @@ fn reject_foreign(reader: &mut Reader, section: &Section<'_>, kind: Kind, allowe
         if foreign {
             let found = format!("has no meaning where the type is {}", word_of(&kind, &KINDS));
             let right = match (kind, key.name.as_str()) {
-                (Kind::Kafka, "path" | "mode") => "type: file, or leave it out",
-                (Kind::File, "topic") => "type: kafka, or leave it out",
+                (Kind::Kafka, "path" | "mode") => "write type: file, or leave it out",
+                (Kind::File, "topic") => "write type: kafka, or leave it out",
                 _ => "leave it out",
             };
             reader.error(&key.origin, &section.path_of(&key.name), Problem::new(found, right));
@@ -137,7 +141,7 @@ fn reject_foreign(reader: &mut Reader, section: &Section<'_>, kind: Kind, allowe
 
 fn file_path(reader: &mut Reader, section: &Section<'_>, example: &str) -> Option<PathBuf> {
     if section.node("path").is_none() {
-        let problem = Problem::new("absent", format_args!("the file to write, such as {example}"));
+        let problem = Problem::expected("absent", format_args!("the file to write, such as {example}"));
         reader.error(&section.origin, &section.path_of("path"), problem);
         return None;
     }
@@ -164,7 +168,7 @@ pub(super) fn late(reader: &mut Reader, root: &Section<'_>) -> Option<Placed<Sid
     let output = match kind {
         Kind::File => SideSinkConfig::File { path: file_path(reader, &section, "late.jsonl")? },
         _ if section.node("topic").is_none() => {
-            let problem = Problem::new("absent", "the topic to write, such as late-events");
+            let problem = Problem::expected("absent", "the topic to write, such as late-events");
             reader.error(&section.origin, &section.path_of("topic"), problem);
             return None;
         }
@@ -190,7 +194,7 @@ pub(super) fn error_handling(
     if initial.sound && longest.sound && longest.value < initial.value {
         let (at, other) = if longest.written() { (&longest, &initial) } else { (&initial, &longest) };
         let found = format!("{} ms, with {} at {} ms", at.value, other.path, other.value);
-        let problem = Problem::new(found, "max_retry_delay_ms of at least initial_retry_delay_ms");
+        let problem = Problem::new(found, "expected max_retry_delay_ms of at least initial_retry_delay_ms");
         reader.error(&at.origin, &at.path, problem);
     }
     let dead_letter = dead_letter(reader, &section, &policy, default_topic);
@@ -223,7 +227,11 @@ fn dead_letter(
             if given {
                 let found =
                     format!("has no meaning where error_handling.policy is {}", word_of(&policy.value, &POLICIES));
-                reader.error(origin, path, Problem::new(found, "error_handling.policy: dead_letter, or leave it out"));
+                reader.error(
+                    origin,
+                    path,
+                    Problem::new(found, "write error_handling.policy: dead_letter, or leave it out"),
+                );
             }
         }
     }
@@ -232,7 +240,7 @@ fn dead_letter(
     }
     match (topic.value, file.value) {
         (Some(_), Some(_)) => {
-            let problem = Problem::new("given together with dead_letter_topic", "one of the two");
+            let problem = Problem::new("given together with dead_letter_topic", "write one of the two");
             reader.error(&file.origin, &file.path, problem);
             None
         }
@@ -246,7 +254,7 @@ fn dead_letter(
         (None, None) => {
             if topic.sound && file.sound {
                 let found = "dead_letter, while nothing says where dead letters go";
-                let right = "error_handling.dead_letter_file, or dead_letter_topic with kafka.producer, too";
+                let right = "write error_handling.dead_letter_file, or dead_letter_topic with kafka.producer, too";
                 reader.error(&policy.origin, &policy.path, Problem::new(found, right));
             }
             None
@@ -278,10 +286,10 @@ pub(super) fn check_places(
             SideSinkConfig::Kafka { topic } if read_topics.contains(topic) => {
                 let found =
                     format!("{topic:?} is one of kafka.consumer.topics, so that these records would be read again");
-                Problem::new(found, "a topic of its own")
+                Problem::new(found, "name a topic of its own")
             }
             SideSinkConfig::Kafka { topic } if result_topic == Some(topic) => {
-                Problem::new(format_args!("{topic:?} is the topic of results"), "a topic of its own")
+                Problem::new(format_args!("{topic:?} is the topic of results"), "name a topic of its own")
             }
             SideSinkConfig::File { path }
                 if sinks
@@ -290,7 +298,7 @@ pub(super) fn check_places(
             {
                 Problem::new(
                     format_args!("{:?} is the file of a sink", path.display().to_string()),
-                    "a file of its own",
+                    "name a file of its own",
                 )
             }
             _ => continue,

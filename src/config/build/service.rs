@@ -23,8 +23,9 @@ pub(super) fn metrics(reader: &mut Reader, root: &Section<'_>) -> MetricsConfig 
 /// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`; `:8080` and `8080` are loopback too: a page is shown to the network only
 /// where an address says so.
 fn address(node: &Node) -> Result<SocketAddr, Problem> {
-    let wrong =
-        || Problem::new(node, "an address and a port, such as 127.0.0.1:8080, or 0.0.0.0:8080 for every interface");
+    let wrong = || {
+        Problem::expected(node, "an address and a port, such as 127.0.0.1:8080, or 0.0.0.0:8080 for every interface")
+    };
     let text = node.scalar().filter(|_| !node.is_null()).ok_or_else(wrong)?;
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -47,9 +48,9 @@ pub(super) fn logging(reader: &mut Reader, root: &Section<'_>) -> LoggingConfig 
 
 fn filter(node: &Node) -> Result<String, Problem> {
     const RIGHT: &str = "levels by target, such as info or info,frontier=debug";
-    let text = values::text(node).map_err(|problem| Problem::new(problem.found, RIGHT))?;
+    let text = values::text(node).map_err(|problem| Problem::expected(problem.found, RIGHT))?;
     match EnvFilter::try_new(&text) {
         Ok(_) => Ok(text),
-        Err(_) => Err(Problem::new(node, RIGHT)),
+        Err(_) => Err(Problem::expected(node, RIGHT)),
     }
 }

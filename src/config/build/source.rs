@@ -57,7 +57,7 @@ fn reject_foreign(reader: &mut Reader, section: &Section<'_>, kind: Kind) {
         }
         let owner = KINDS.iter().find(|(_, kind)| keys_of(*kind).contains(&base)).map_or("", |(name, _)| name);
         let found = format!("has no meaning where source.type is {}", name(kind));
-        let right = format!("source.type: {owner}, or leave it out");
+        let right = format!("write source.type: {owner}, or leave it out");
         reader.error(&key.origin, &section.path_of(&key.name), Problem::new(found, right));
     }
 }
@@ -68,7 +68,7 @@ fn file(reader: &mut Reader, section: &Section<'_>) -> SourceConfig {
         let found = if paths.written() { "an empty list" } else { "absent" };
         let origin = if paths.written() { &paths.origin } else { &section.origin };
         let right = "the files to read, such as [events.jsonl, \"archive/*.jsonl.gz\"]";
-        reader.error(origin, &paths.path, Problem::new(found, right));
+        reader.error(origin, &paths.path, Problem::expected(found, right));
     }
     SourceConfig::File { paths: paths.value }
 }

@@ -51,7 +51,7 @@ fn kind(reader: &mut Reader, section: &Section<'_>) -> Kind {
             reader.show(section, "default_type", (*name).to_owned(), &origin);
             return *kind;
         }
-        let problem = Problem::new("absent, with the sections sliding and session", "sliding or session");
+        let problem = Problem::new("absent, with the sections sliding and session", "write sliding or session");
         reader.error(&section.origin, &section.path_of("default_type"), problem);
     }
     reader.word(section, "default_type", "kind of window", Kind::Tumbling, &KINDS).value
@@ -85,7 +85,7 @@ fn sliding(reader: &mut Reader, section: &Section<'_>) -> WindowKind {
             other.path,
             values::in_unit(other.value, Unit::Seconds)
         );
-        reader.error(&at.origin, &at.path, Problem::new(found, "a slide of at most the size"));
+        reader.error(&at.origin, &at.path, Problem::new(found, "expected a slide of at most the size"));
     }
     WindowKind::Sliding { size: span(&size), slide: span(&slide) }
 }
@@ -100,7 +100,7 @@ pub(super) fn watermark(reader: &mut Reader, root: &Section<'_>) -> WatermarkCon
     if strategy.value == WatermarkStrategy::Periodic && emit_interval.value.is_none() && emit_interval.sound {
         let problem = Problem::new(
             "periodic without watermark.emit_interval_secs",
-            "watermark.emit_interval_secs too, or bounded_out_of_orderness",
+            "write watermark.emit_interval_secs too, or bounded_out_of_orderness",
         );
         reader.error(&strategy.origin, &strategy.path, problem);
     }
