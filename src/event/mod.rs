@@ -7,11 +7,16 @@
 mod batch;
 mod decode;
 mod ids;
+mod json;
 mod key;
+mod number;
 mod reason;
+mod timestamp;
 
 pub use batch::{DictionaryEntry, LateRow, RowBatch};
 pub use decode::{BadRecord, Decoded, Decoder, FieldIndex, RowScratch};
 pub use ids::{Offset, PartitionName, WorkerIndex};
-pub use key::{GroupingKey, KeyGroup, KEY_GROUPS};
+pub use json::JsonDecoder;
+pub use key::{GroupingKey, KEY_GROUPS, KeyGroup};
 pub use reason::Reason;
+pub use timestamp::probable_cause;
