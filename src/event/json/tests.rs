@@ -146,7 +146,7 @@ fn fields_as_they_come_keep_their_index() {
 #[test]
 fn fields_as_they_come_are_limited() {
     let mut decoder = JsonDecoder::new(&as_they_come());
-    for field in 0..values::MAX_FIELDS {
+    for field in 0..crate::event::field_names::MAX_FIELDS {
         read(&mut decoder, event(&format!("{{\"f{field}\":1}}")).as_bytes()).unwrap();
     }
     let error = read(&mut decoder, event(r#"{"f1":1,"one_more":2}"#).as_bytes()).unwrap_err();

@@ -1,63 +1,49 @@
 //! The values of a record.
 //!
-//! Listed fields have fixed indices. Where every number of an object is wanted, a field gets its index when it is first seen;
-//! events of one kind list their members in one order, so the next number is first looked for where it was the last time.
+//! Listed fields have fixed indices. Where every number of an object is wanted, a field gets its index when it is first seen.
 
 use super::capture::{Captured, NamedNumber};
 use super::plan::Slot;
 use super::raw::{Kind, Raw, unescape_into};
 use crate::config::model::{FieldPath, ValueField, ValueFields};
+use crate::event::field_names::{FieldNames, MAX_FIELDS, put_value};
 use crate::event::number::parse_number;
 use crate::event::{BadRecord, FieldIndex, Reason};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// How many distinct fields one decoder takes where they come as they are: past that, the names are most likely data.
-pub(super) const MAX_FIELDS: usize = 256;
 
 /// Whether the process has said that an integer was rounded.
 static ROUNDING_REPORTED: AtomicBool = AtomicBool::new(false);
 
 #[derive(Debug)]
-pub(super) struct ValueReader {
-    names: Vec<Arc<str>>,
-    fields: Fields,
-}
-
-#[derive(Debug)]
-enum Fields {
-    Listed(Vec<(Slot, ValueField)>),
-    AsTheyCome {
-        /// The object that holds the numbers.
-        slot: Slot,
-        path: FieldPath,
-        by_name: HashMap<Box<[u8]>, FieldIndex>,
-        name_buffer: Vec<u8>,
-    },
+pub(super) enum ValueReader {
+    /// These fields.
+    Listed { fields: Vec<(Slot, ValueField)>, names: Vec<Arc<str>> },
+    /// Every number directly under the object in this slot.
+    AsTheyCome { slot: Slot, path: FieldPath, names: FieldNames, name_buffer: Vec<u8> },
 }
 
 impl ValueReader {
     pub(super) fn new(config: &ValueFields, slots: Vec<Slot>) -> Self {
         match config {
-            ValueFields::Listed(fields) => Self {
+            ValueFields::Listed(fields) => Self::Listed {
                 names: fields.iter().map(|field| field.name.as_str().into()).collect(),
-                fields: Fields::Listed(slots.into_iter().zip(fields.iter().cloned()).collect()),
+                fields: slots.into_iter().zip(fields.iter().cloned()).collect(),
             },
-            ValueFields::EveryNumberUnder(path) => Self {
-                names: Vec::new(),
-                fields: Fields::AsTheyCome {
-                    slot: slots.first().copied().expect("the object's path is one of the wanted ones"),
-                    path: path.clone(),
-                    by_name: HashMap::new(),
-                    name_buffer: Vec::new(),
-                },
+            ValueFields::EveryNumberUnder(path) => Self::AsTheyCome {
+                slot: slots.first().copied().expect("the object's path is one of the wanted ones"),
+                path: path.clone(),
+                names: FieldNames::default(),
+                name_buffer: Vec::new(),
             },
         }
     }
 
     pub(super) fn fields(&self) -> &[Arc<str>] {
-        &self.names
+        match self {
+            Self::Listed { names, .. } => names,
+            Self::AsTheyCome { names, .. } => names.names(),
+        }
     }
 
     /// Appends the values of a record to `values`.
@@ -68,28 +54,17 @@ impl ValueReader {
         record: &[u8],
         values: &mut Vec<(FieldIndex, f64)>,
     ) -> Result<(), BadRecord> {
-        match &mut self.fields {
-            Fields::Listed(fields) => read_listed(fields, captured, record, values),
-            Fields::AsTheyCome { slot, path, by_name, name_buffer } => {
+        match self {
+            Self::Listed { fields, .. } => read_listed(fields, captured, record, values),
+            Self::AsTheyCome { slot, path, names, name_buffer } => {
                 for named in &captured.numbers {
                     let name = name_of(named, record, name_buffer);
-                    let value = finite(named.number, record, || format!("{path}.{}", String::from_utf8_lossy(name)))?;
-                    let likely = FieldIndex(values.last().map_or(0, |(last, _)| last.0 + 1));
-                    let index = if self.names.get(likely.0 as usize).is_some_and(|next| next.as_bytes() == name) {
-                        likely
-                    } else {
-                        index_of(name, by_name, &mut self.names, path)?
-                    };
-                    // Ascending indices cannot repeat.
-                    match values.last().is_some_and(|(last, _)| *last >= index) {
-                        true => replace_or_push(values, index, value),
-                        false => values.push((index, value)),
-                    }
+                    let value = finite(named.number, record, || format!("{path}.{name}"))?;
+                    let before = values.last().map(|(index, _)| *index);
+                    let index = names.index_of(name, before).ok_or_else(|| too_many_fields(name, path))?;
+                    put_value(values, index, value);
                 }
-                if values.is_empty() {
-                    return Err(no_number(captured.slots[slot.0], path, record));
-                }
-                Ok(())
+                if values.is_empty() { Err(no_number(captured.slots[slot.0], path, record)) } else { Ok(()) }
             }
         }
     }
@@ -140,49 +115,31 @@ fn no_number(object: Raw, path: &FieldPath, record: &[u8]) -> BadRecord {
     BadRecord::new(Reason::MissingValue, detail)
 }
 
+/// The member's name, its escapes resolved.
 #[inline]
-fn name_of<'r>(named: &NamedNumber, record: &'r [u8], buffer: &'r mut Vec<u8>) -> &'r [u8] {
-    if named.name.kind() == Kind::String {
-        return named.name.bytes(record);
-    }
-    buffer.clear();
-    unescape_into(named.name.bytes(record), buffer);
-    buffer
+fn name_of<'r>(named: &NamedNumber, record: &'r [u8], buffer: &'r mut Vec<u8>) -> &'r str {
+    let bytes = if named.name.kind() == Kind::String {
+        named.name.bytes(record)
+    } else {
+        buffer.clear();
+        unescape_into(named.name.bytes(record), buffer);
+        buffer
+    };
+    // The record is UTF-8, and so is what its escapes stand for.
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
-/// The index of a field, a new one where it was never seen.
-fn index_of(
-    name: &[u8],
-    by_name: &mut HashMap<Box<[u8]>, FieldIndex>,
-    names: &mut Vec<Arc<str>>,
-    path: &FieldPath,
-) -> Result<FieldIndex, BadRecord> {
-    if let Some(index) = by_name.get(name) {
-        return Ok(*index);
-    }
-    if names.len() >= MAX_FIELDS {
-        let name = String::from_utf8_lossy(name);
-        return Err(BadRecord::new(
-            Reason::TooLarge,
-            format!(
-                "{path}.{} would be value field number {}; at most {MAX_FIELDS} are taken as they come: list those that \
-                 count in event.values",
-                super::shorten(&name),
-                MAX_FIELDS + 1
-            ),
-        ));
-    }
-    let index = FieldIndex(names.len() as u16);
-    names.push(String::from_utf8_lossy(name).into());
-    by_name.insert(name.into(), index);
-    Ok(index)
-}
-
-fn replace_or_push(values: &mut Vec<(FieldIndex, f64)>, index: FieldIndex, value: f64) {
-    match values.iter_mut().find(|(present, _)| *present == index) {
-        Some((_, present)) => *present = value,
-        None => values.push((index, value)),
-    }
+#[cold]
+fn too_many_fields(name: &str, path: &FieldPath) -> BadRecord {
+    BadRecord::new(
+        Reason::TooLarge,
+        format!(
+            "{path}.{} would be value field number {}; at most {MAX_FIELDS} are taken as they come: list those that count in \
+             event.values",
+            super::shorten(name),
+            MAX_FIELDS + 1
+        ),
+    )
 }
 
 /// The number at `raw`, which must fit a double.
