@@ -4,7 +4,11 @@
 //! each record to the [`Intake`], which decodes it, judges its lateness against its own partition's watermark, and puts the row
 //! into the batch for the worker that owns its key. A source never blocks and never looks into a record.
 
+pub mod file;
+pub mod generator;
 mod intake;
+mod lines;
+pub mod stdin;
 
 pub use intake::{Intake, NoOrigin, PartitionSlot, RecordOrigin};
 
