@@ -77,5 +77,6 @@ impl Default for TypedDecoder<FeedbackEvent> {
                 }
             },
         )
+        .with_payload(|event| serde_json::to_vec(event).unwrap_or_default())
     }
 }

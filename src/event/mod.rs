@@ -26,4 +26,4 @@ pub use key::{GroupingKey, KEY_GROUPS, KeyGroup};
 pub use public::{EventMetadata, EventTimestamp, ProcessorEvent};
 pub use reason::Reason;
 pub use timestamp::probable_cause;
-pub use typed::{TypedDecoder, ValueSink};
+pub use typed::{TypedDecoder, TypedJsonDecoder, TypedNames, ValueSink};

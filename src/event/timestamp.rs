@@ -172,7 +172,9 @@ fn short_integer(text: &[u8]) -> Option<i64> {
 fn read_epoch_slowly(text: &[u8], format: TimestampFormat) -> Result<EventTime, String> {
     let shown = || shorten(&String::from_utf8_lossy(text));
     let Some(decimal) = Decimal::parse(text) else {
-        return Err(format!("\"{}\" is not a number of {}", shown(), unit_name(format)));
+        let is_rfc3339 = TimestampReader::new(TimestampFormat::Rfc3339).rfc3339(text).is_some();
+        let cause = if is_rfc3339 { "; it is RFC 3339: set event.timestamp.format to rfc3339" } else { "" };
+        return Err(format!("\"{}\" is not a number of {}{cause}", shown(), unit_name(format)));
     };
     decimal.times_power_of_ten_floored(3 - decimal_places(format)).map(EventTime::from_millis).ok_or_else(|| {
         let cause = unit_of(decimal.approximately()).map(|cause| format!("; {cause}")).unwrap_or_default();

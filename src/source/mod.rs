@@ -8,6 +8,7 @@ pub mod file;
 pub mod generator;
 mod intake;
 mod lines;
+pub mod memory;
 pub mod stdin;
 
 pub use intake::{Intake, NoOrigin, PartitionSlot, RecordOrigin};

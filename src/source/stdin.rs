@@ -99,8 +99,11 @@ fn read_chunks(mut input: impl Read, chunks: &Sender<Chunk>, waker: &Waker) {
 
 impl Source for StdinSource {
     fn poll(&mut self, intake: &mut Intake, max_records: usize) -> ProcessorResult<Polled> {
-        let name = || PartitionName { topic: "stdin".into(), partition: 0 };
-        let slot = *self.slot.get_or_insert_with(|| intake.open_partition(name(), EventTime::MIN));
+        let slot = *self.slot.get_or_insert_with(|| {
+            let slot = intake.open_partition(PartitionName { topic: "stdin".into(), partition: 0 }, EventTime::MIN);
+            intake.set_ready();
+            slot
+        });
         let mut handed = 0;
         while handed < max_records && !self.finished {
             match self.lines.next_line() {

@@ -99,7 +99,7 @@ impl JsonDecoder {
                 unescape_into(raw.bytes(record), &mut self.buffer);
                 self.timestamp.read_string(&self.buffer)
             }
-            Kind::Absent => Err("absent".to_owned()),
+            Kind::Absent => Err("absent; event.timestamp.field names where it is".to_owned()),
             _ => Err(format!("{}, not a timestamp", raw.describe(record))),
         };
         read.map_err(|detail| {

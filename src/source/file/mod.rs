@@ -33,6 +33,7 @@ const CHUNK_LINES: usize = 1024;
 
 /// Reads one worker's share of the files.
 pub struct FileSource {
+    announced: bool,
     /// Not yet announced.
     new: Vec<InputFile>,
     /// Announced, not yet open.
@@ -56,15 +57,19 @@ impl FileSource {
         for file in &new {
             progress.add_file(file.size);
         }
-        Self { new, waiting: VecDeque::new(), open: Vec::new(), progress }
+        Self { announced: false, new, waiting: VecDeque::new(), open: Vec::new(), progress }
     }
 
     fn announce(&mut self, intake: &mut Intake) {
+        if std::mem::replace(&mut self.announced, true) {
+            return;
+        }
         for file in std::mem::take(&mut self.new) {
             let topic = file.path.to_string_lossy().into();
             let slot = intake.open_partition(PartitionName { topic, partition: 0 }, EventTime::MIN);
             self.waiting.push_back((file, slot));
         }
+        intake.set_ready();
     }
 
     fn open_waiting(&mut self) -> ProcessorResult<()> {

@@ -49,12 +49,12 @@ impl GeneratorSource {
     }
 
     fn announce(&mut self, intake: &mut Intake) {
-        if !self.announced {
-            self.announced = true;
+        if !std::mem::replace(&mut self.announced, true) {
             for partition in &mut self.partitions {
                 let name = PartitionName { topic: "generator".into(), partition: partition.number as i32 };
                 partition.slot = intake.open_partition(name, EventTime::MIN);
             }
+            intake.set_ready();
         }
     }
 }
