@@ -21,9 +21,16 @@ const MOST_VALUES: u64 = 1 << 56;
 pub struct AccumulatorId(u32);
 
 impl AccumulatorId {
+    /// The place as an index: ids are dense, so a caller can keep columns of its own beside the store's.
     #[inline(always)]
-    pub(super) fn index(self) -> usize {
+    pub fn index(self) -> usize {
         self.0 as usize
+    }
+
+    /// The inverse of [`AccumulatorId::index`], for callers that give out places by themselves with
+    /// [`AccumulatorStore::grow_to`]. Panics beyond 2^32.
+    pub fn from_index(index: usize) -> Self {
+        AccumulatorId(u32::try_from(index).expect("2^32 accumulators do not fit in memory"))
     }
 }
 
@@ -105,8 +112,34 @@ impl AccumulatorStore {
         id
     }
 
+    /// Makes room for the accumulators of the ids below `len`, for a caller that gives out ids by itself, the same ones in
+    /// several stores. Such a caller uses neither [`AccumulatorStore::create`] nor [`AccumulatorStore::remove`].
+    #[inline]
+    pub fn grow_to(&mut self, len: usize) {
+        debug_assert!(self.free.is_empty(), "either the store gives out ids, or its caller");
+        while self.counts.len() < len {
+            let id = self.append();
+            for column in &mut self.customs {
+                column.create(id);
+            }
+        }
+    }
+
+    /// Empties an accumulator, whose id stays in use.
+    pub fn clear(&mut self, id: AccumulatorId) {
+        self.reset(id);
+        for column in &mut self.customs {
+            column.create(id);
+        }
+    }
+
     /// Drops an accumulator. Its id may be given out again.
     pub fn remove(&mut self, id: AccumulatorId) {
+        self.reset(id);
+        append(&mut self.free, true, id);
+    }
+
+    fn reset(&mut self, id: AccumulatorId) {
         let index = id.index();
         self.counts[index] = 0;
         reset(&mut self.sums, index, ExactSum::default());
@@ -117,7 +150,6 @@ impl AccumulatorStore {
         for column in &mut self.customs {
             column.remove(id);
         }
-        append(&mut self.free, true, id);
     }
 
     /// Adds row by row: `values[i]` to `ids[i]`. NaN stands for an absent value and is passed over, as are infinities, which the

@@ -136,35 +136,6 @@ impl Intake {
         self.ready = true;
     }
 
-    /// Says that the partitions which exist at the start have all been opened. Before this the worker holds the frontier back
-    /// even when it has no partition.
-    pub fn set_ready(&mut self) {
-        todo!()
-    }
-
-    /// Takes one event that is a row already. `raw` makes its bytes for the side output.
-    pub fn row(
-        &mut self,
-        slot: PartitionSlot,
-        offset: Offset,
-        row: &mut crate::event::RowScratch,
-        raw: &mut dyn FnMut() -> Vec<u8>,
-    ) -> ProcessorResult<()> {
-        todo!()
-    }
-
-    /// Takes one record that is no row. The error is the end of the run, under the policy `fail`.
-    pub fn bad(
-        &mut self,
-        slot: PartitionSlot,
-        offset: Offset,
-        bad: crate::event::BadRecord,
-        payload: &[u8],
-        origin: &dyn RecordOrigin,
-    ) -> ProcessorResult<()> {
-        todo!()
-    }
-
     /// Takes one record. The error is the end of the run: a bad record under the policy `fail`.
     #[inline]
     pub fn record(
