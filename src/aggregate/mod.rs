@@ -1,1 +1,5 @@
-//! (being written)
+//! Accumulators and results.
+
+mod public;
+
+pub use public::{AggregationResult, Window};
