@@ -13,5 +13,5 @@ mod reason;
 pub use batch::{DictionaryEntry, LateRow, RowBatch};
 pub use decode::{BadRecord, Decoded, Decoder, FieldIndex, RowScratch};
 pub use ids::{Offset, PartitionName, WorkerIndex};
-pub use key::{GroupingKey, KEY_GROUPS, KeyGroup};
+pub use key::{GroupingKey, KeyGroup, KEY_GROUPS};
 pub use reason::Reason;
