@@ -21,13 +21,9 @@ pub use batch::{DictionaryEntry, LateRow, RowBatch};
 pub use decode::{BadRecord, Decoded, Decoder, FieldIndex, RowScratch};
 pub use feedback::FeedbackEvent;
 pub use ids::{Offset, PartitionName, WorkerIndex};
-<<<<<<< HEAD
 pub use json::JsonDecoder;
 pub use key::{GroupingKey, KEY_GROUPS, KeyGroup};
 pub use public::{EventMetadata, EventTimestamp, ProcessorEvent};
-=======
-pub use key::{GroupingKey, KeyGroup, KEY_GROUPS};
->>>>>>> kafka
 pub use reason::Reason;
 pub use timestamp::probable_cause;
 pub use typed::{TypedDecoder, TypedJsonDecoder, TypedNames, ValueSink};
