@@ -315,14 +315,15 @@ fn secrets_are_hidden_whatever_their_origin() {
         sasl.password: hunter2
         sasl.username: me
         ssl.key.pem: "hunter2\nhunter2"
-        sasl.oauthbearer.token.endpoint.url: https://me:hunter2@auth.example.org
+        sasl.oauthbearer.config: principal=hunter2
+        client.rack: https://me:hunter2@rack.example.org
     producer:
       bootstrap_servers: "SASL_SSL://me:hunter2@kafka:9092"
 "#;
     // Userinfo is no part of a broker's address, and the message does not repeat it.
     let errors = config::load_str("t.yaml", file, no_env()).unwrap_err().to_string();
     assert!(
-        errors.contains("t.yaml:10: kafka.producer.bootstrap_servers[0]: \"SASL_SSL://***@kafka:9092\""),
+        errors.contains("t.yaml:11: kafka.producer.bootstrap_servers[0]: \"SASL_SSL://***@kafka:9092\""),
         "{errors}"
     );
     let file = file.replace("me:hunter2@kafka", "kafka");
@@ -352,6 +353,9 @@ fn librdkafka_is_asked_about_properties() {
         lines,
         [(5, "kafka.consumer.properties.sasl.mechanizm"), (6, "kafka.consumer.properties.fetch.min.bytes")]
     );
+    let secret = "processor: {kafka: {consumer: {properties: {enable.ssl.certificate.verification.token: hunter2}}}}";
+    let message = config::load_str("t.yaml", secret, no_env()).unwrap_err().to_string();
+    assert!(message.contains("No such configuration property") && !message.contains("hunter2"), "{message}");
     assert!(errors.to_string().contains("No such configuration property: \"sasl.mechanizm\""), "{errors}");
 }
 
