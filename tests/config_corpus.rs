@@ -490,3 +490,39 @@ fn any_setting_printed_by_validate_can_be_fed_back() {
         assert_eq!(second.config, first.config, "{}", first.report());
     }
 }
+
+#[test]
+fn no_damage_to_a_file_makes_a_panic() {
+    let text = std::fs::read_to_string(root().join("config/processor.yaml")).unwrap();
+    // Comment signs off, so that every key takes part.
+    let text: String = text.lines().map(|line| line.replacen("# ", "", 1) + "\n").collect();
+    let lines: Vec<&str> = text.lines().collect();
+    let mut refused = 0;
+    let mut try_one = |text: &str| {
+        if let Err(errors) = config::load_str("damaged.yaml", text, no_env()) {
+            assert!(errors.iter().next().is_some() && !errors.to_string().is_empty());
+            refused += 1;
+        }
+    };
+    for cut in 0..lines.len() {
+        try_one(&lines[..cut].join("\n"));
+        let without: Vec<&str> = [&lines[..cut], &lines[cut + 1..]].concat();
+        try_one(&without.join("\n"));
+    }
+    for value in
+        ["-1", "[]", "{}", "[[x]]", "{a: {b: c}}", "\"\"", "1e999", "\u{1F600}", "99999999999999999999", ".nan", "!x y"]
+    {
+        let shipped = std::fs::read_to_string(root().join("config/processor.yaml")).unwrap();
+        let kept: Vec<&str> = shipped.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+        for (index, line) in kept.iter().enumerate() {
+            let Some((key, rest)) = line.split_once(':') else { continue };
+            let mut changed = kept.clone();
+            let line = format!("{key}: {value}");
+            changed[index] = &line;
+            if !rest.trim().is_empty() {
+                try_one(&changed.join("\n"));
+            }
+        }
+    }
+    assert!(refused > 300, "{refused}");
+}
