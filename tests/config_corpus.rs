@@ -315,14 +315,15 @@ fn secrets_are_hidden_whatever_their_origin() {
         sasl.password: hunter2
         sasl.username: me
         ssl.key.pem: "hunter2\nhunter2"
-        sasl.oauthbearer.token.endpoint.url: https://me:hunter2@auth.example.org
+        sasl.oauthbearer.config: principal=hunter2
+        client.rack: https://me:hunter2@rack.example.org
     producer:
       bootstrap_servers: "SASL_SSL://me:hunter2@kafka:9092"
 "#;
     // Userinfo is no part of a broker's address, and the message does not repeat it.
     let errors = config::load_str("t.yaml", file, no_env()).unwrap_err().to_string();
     assert!(
-        errors.contains("t.yaml:10: kafka.producer.bootstrap_servers[0]: \"SASL_SSL://***@kafka:9092\""),
+        errors.contains("t.yaml:11: kafka.producer.bootstrap_servers[0]: \"SASL_SSL://***@kafka:9092\""),
         "{errors}"
     );
     let file = file.replace("me:hunter2@kafka", "kafka");
@@ -352,6 +353,9 @@ fn librdkafka_is_asked_about_properties() {
         lines,
         [(5, "kafka.consumer.properties.sasl.mechanizm"), (6, "kafka.consumer.properties.fetch.min.bytes")]
     );
+    let secret = "processor: {kafka: {consumer: {properties: {enable.ssl.certificate.verification.token: hunter2}}}}";
+    let message = config::load_str("t.yaml", secret, no_env()).unwrap_err().to_string();
+    assert!(message.contains("No such configuration property") && !message.contains("hunter2"), "{message}");
     assert!(errors.to_string().contains("No such configuration property: \"sasl.mechanizm\""), "{errors}");
 }
 
@@ -485,4 +489,40 @@ fn any_setting_printed_by_validate_can_be_fed_back() {
         let second = load_with(&first.report(), &[]);
         assert_eq!(second.config, first.config, "{}", first.report());
     }
+}
+
+#[test]
+fn no_damage_to_a_file_makes_a_panic() {
+    let text = std::fs::read_to_string(root().join("config/processor.yaml")).unwrap();
+    // Comment signs off, so that every key takes part.
+    let text: String = text.lines().map(|line| line.replacen("# ", "", 1) + "\n").collect();
+    let lines: Vec<&str> = text.lines().collect();
+    let mut refused = 0;
+    let mut try_one = |text: &str| {
+        if let Err(errors) = config::load_str("damaged.yaml", text, no_env()) {
+            assert!(errors.iter().next().is_some() && !errors.to_string().is_empty());
+            refused += 1;
+        }
+    };
+    for cut in 0..lines.len() {
+        try_one(&lines[..cut].join("\n"));
+        let without: Vec<&str> = [&lines[..cut], &lines[cut + 1..]].concat();
+        try_one(&without.join("\n"));
+    }
+    for value in
+        ["-1", "[]", "{}", "[[x]]", "{a: {b: c}}", "\"\"", "1e999", "\u{1F600}", "99999999999999999999", ".nan", "!x y"]
+    {
+        let shipped = std::fs::read_to_string(root().join("config/processor.yaml")).unwrap();
+        let kept: Vec<&str> = shipped.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+        for (index, line) in kept.iter().enumerate() {
+            let Some((key, rest)) = line.split_once(':') else { continue };
+            let mut changed = kept.clone();
+            let line = format!("{key}: {value}");
+            changed[index] = &line;
+            if !rest.trim().is_empty() {
+                try_one(&changed.join("\n"));
+            }
+        }
+    }
+    assert!(refused > 300, "{refused}");
 }

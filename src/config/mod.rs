@@ -31,6 +31,7 @@ mod raw;
 mod reader;
 mod redact;
 mod schema;
+mod section;
 mod values;
 
 pub use effective::Effective;

@@ -1,10 +1,11 @@
 //! Reading settings out of sections: finds a key, turns its node into a value, notes the value with its origin, and when
 //! something is wrong notes that and goes on with the default, so that one run finds every error.
 
-use super::effective::{Effective, Step, dotted};
+use super::effective::{Effective, Step};
 use super::errors::ConfigError;
-use super::raw::{Key, Node, Origin, Value};
+use super::raw::{Node, Origin, Value};
 use super::schema::{self, Kind};
+use super::section::Section;
 use super::values::{self, Problem, Unit};
 use std::collections::HashMap;
 
@@ -17,16 +18,6 @@ pub(super) struct Reader {
     pub(super) warnings: Vec<String>,
     /// Every value in effect.
     pub(super) effective: Effective,
-}
-
-/// A section of the document, or the place where one could be.
-#[derive(Clone, Debug)]
-pub(super) struct Section<'t> {
-    steps: Vec<Step>,
-    schema: String,
-    entries: &'t [(Key, Node)],
-    /// Where it begins; [`Origin::Default`] where it is not written.
-    pub(super) origin: Origin,
 }
 
 /// A value with where it comes from.
@@ -53,37 +44,6 @@ impl<T> Setting<T> {
 struct Found<'t> {
     name: String,
     node: &'t Node,
-}
-
-impl<'t> Section<'t> {
-    /// The node of a key, by any of its spellings.
-    pub(super) fn node(&self, name: &str) -> Option<&'t Node> {
-        self.entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| node)
-    }
-
-    /// The entries in the order written.
-    pub(super) fn entries(&self) -> &'t [(Key, Node)] {
-        self.entries
-    }
-
-    /// Whether the section is there, empty or not.
-    pub(super) fn written(&self) -> bool {
-        self.origin != Origin::Default
-    }
-
-    /// The dotted path of the section.
-    pub(super) fn path(&self) -> String {
-        dotted(&self.steps)
-    }
-
-    /// The dotted path of a key in it.
-    pub(super) fn path_of(&self, name: &str) -> String {
-        dotted(&self.step(name))
-    }
-
-    fn step(&self, name: &str) -> Vec<Step> {
-        self.steps.iter().cloned().chain([Step::Key(name.to_owned())]).collect()
-    }
 }
 
 impl Reader {

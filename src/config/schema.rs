@@ -200,6 +200,26 @@ mod tests {
         }
     }
 
+    /// A key that is accepted and then read by nobody would be a setting without effect.
+    #[test]
+    fn every_key_is_read() {
+        let configurations = [
+            "processor: {source: {type: file, paths: [a]}, late: {sink: {type: file, path: c}}}",
+            "processor: {source: generator, late: {sink: {type: kafka, topic: a}}, kafka: {producer: {bootstrap_servers: h}}}",
+            "processor: {windows: {tumbling: {}, sliding: {}, session: {}}, kafka: {producer: {}}, sinks: [{type: file, path: b}]}",
+        ];
+        let mut read = std::collections::BTreeSet::new();
+        for text in configurations {
+            let loaded = crate::config::load_str("t", text, std::iter::empty()).unwrap();
+            read.extend(loaded.effective.origins().map(|(path, _)| path.replace("[0]", "")));
+        }
+        let inside_key = |known: &Known| known.parent() == "event.key";
+        let leaf = |known: &&Known| children(known.path).next().is_none() && !inside_key(known);
+        let unread: Vec<_> =
+            KEYS.iter().filter(leaf).map(Known::written_path).filter(|path| !read.contains(path)).collect();
+        assert!(unread.is_empty(), "{unread:?}");
+    }
+
     #[test]
     fn durations_answer_to_both_spellings() {
         assert_eq!(child("windows.tumbling", "size_secs").map(|known| known.path), Some("windows.tumbling.size"));

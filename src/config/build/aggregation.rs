@@ -2,7 +2,8 @@
 
 use crate::config::model::{AggregateKind, AggregationConfig};
 use crate::config::raw::Node;
-use crate::config::reader::{Reader, Section};
+use crate::config::reader::Reader;
+use crate::config::section::Section;
 use crate::config::values::{self, Problem};
 
 /// Names that people try, and what they mean.

@@ -4,7 +4,8 @@ use crate::config::model::{
     EventConfig, FieldPath, FilterCondition, KeyField, TimestampFormat, ValueField, ValueFields,
 };
 use crate::config::raw::{Node, Origin, Value};
-use crate::config::reader::{Reader, Section, flow, items};
+use crate::config::reader::{Reader, flow, items};
+use crate::config::section::Section;
 use crate::config::values::{self, Problem};
 
 const FORMATS: [(&str, TimestampFormat); 5] = [
@@ -161,7 +162,7 @@ fn value_fields(reader: &mut Reader, section: &Section<'_>) -> ValueFields {
 fn filter(reader: &mut Reader, section: &Section<'_>) -> Vec<FilterCondition> {
     let map = reader.map(section, "filter");
     let mut conditions = Vec::new();
-    for (key, _) in map.entries() {
+    for (key, _) in map.entries {
         let path = match field_path(&Node::plain(key.name.as_str(), key.origin.clone())) {
             Ok(path) => path,
             Err(problem) => {

@@ -4,7 +4,8 @@ use super::{millis, non_zero};
 use crate::config::librdkafka;
 use crate::config::model::{ConsumerConfig, Delivery, OffsetReset, ProducerConfig, SourceConfig};
 use crate::config::raw::{Node, Origin};
-use crate::config::reader::{Reader, Section, Setting};
+use crate::config::reader::{Reader, Setting};
+use crate::config::section::Section;
 use crate::config::values::{self, Problem, Unit};
 use std::collections::BTreeMap;
 
@@ -213,7 +214,7 @@ pub(super) fn topic(node: &Node) -> Result<String, Problem> {
 fn properties(reader: &mut Reader, section: &Section<'_>, owned: &[(&str, &str)]) -> BTreeMap<String, String> {
     let map = reader.map(section, "properties");
     let mut properties = BTreeMap::new();
-    for (key, node) in map.entries() {
+    for (key, node) in map.entries {
         let path = map.path_of(&key.name);
         if let Some((_, owner)) = OWNED.iter().chain(owned).find(|(name, _)| *name == key.name) {
             let by_key =

@@ -9,7 +9,8 @@ mod source;
 mod windows;
 
 use super::model::{ProcessorConfig, StateBackendKind, StateConfig};
-use super::reader::{Reader, Section, Setting};
+use super::reader::{Reader, Setting};
+use super::section::Section;
 use super::values::{self, Problem, Unit};
 use super::{Delivery, raw::Node};
 use std::num::{NonZeroU32, NonZeroUsize};

@@ -3,8 +3,9 @@
 use super::kafka::{Need, topic};
 use super::millis;
 use crate::config::model::{ErrorHandling, ErrorPolicy, FileMode, SideSinkConfig, SinkConfig};
-use crate::config::raw::{Node, Origin};
-use crate::config::reader::{Reader, Section, Setting, items, word_of};
+use crate::config::raw::{Node, Origin, Value};
+use crate::config::reader::{Reader, Setting, items, word_of};
+use crate::config::section::Section;
 use crate::config::values::{self, Problem, Unit};
 use std::path::PathBuf;
 
@@ -83,8 +84,8 @@ fn same(a: &SinkConfig, b: &SinkConfig) -> bool {
 
 fn sink(reader: &mut Reader, root: &Section<'_>, index: usize, node: &Node) -> Option<Placed<SinkConfig>> {
     let section = reader.item(root, "sinks", index, node);
-    if node.scalar().is_none() && section.entries().is_empty() {
-        return missing_type(reader, &section, &node.origin, &KINDS);
+    if matches!(node.value, Value::List(_)) {
+        return None;
     }
     let (section, of_type) = reader.choice(section, Some(node));
     if of_type.is_none() {
@@ -125,7 +126,7 @@ fn kind<'t>(
 }
 
 fn reject_foreign(reader: &mut Reader, section: &Section<'_>, kind: Kind, allowed: &[&str]) {
-    for (key, _) in section.entries() {
+    for (key, _) in section.entries {
         let foreign = ["path", "mode", "topic"].contains(&key.name.as_str()) && !allowed.contains(&key.name.as_str());
         if foreign {
             let found = format!("has no meaning where the type is {}", word_of(&kind, &KINDS));
@@ -159,6 +160,9 @@ pub(super) fn late(reader: &mut Reader, root: &Section<'_>) -> Option<Placed<Sid
         reader.show(&parent, "sink", "null".to_owned(), &origin);
         return None;
     };
+    if matches!(node.value, Value::List(_)) {
+        return None;
+    }
     let (section, of_type) = reader.choice(section, Some(node));
     if of_type.is_none() {
         return missing_type(reader, &section, &node.origin, &SIDE_KINDS);

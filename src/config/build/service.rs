@@ -3,7 +3,8 @@
 use super::millis;
 use crate::config::model::{LoggingConfig, MetricsConfig};
 use crate::config::raw::Node;
-use crate::config::reader::{Reader, Section};
+use crate::config::reader::Reader;
+use crate::config::section::Section;
 use crate::config::values::{self, Problem, Unit};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tracing_subscriber::EnvFilter;

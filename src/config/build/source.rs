@@ -2,8 +2,9 @@
 
 use super::{millis, non_zero_u32};
 use crate::config::model::{GeneratorConfig, SourceConfig};
-use crate::config::reader::{Reader, Section};
+use crate::config::reader::Reader;
 use crate::config::schema;
+use crate::config::section::Section;
 use crate::config::values::{self, Problem, Unit};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ pub(super) fn build(reader: &mut Reader, root: &Section<'_>) -> SourceConfig {
 /// Reports keys of another kind of source, which would have no effect.
 fn reject_foreign(reader: &mut Reader, section: &Section<'_>, kind: Kind) {
     let name = |kind| crate::config::reader::word_of(&kind, &KINDS);
-    for (key, _) in section.entries() {
+    for (key, _) in section.entries {
         let Some(base) = schema::child("source", &key.name).map(schema::Known::name) else { continue };
         if base == "type" || keys_of(kind).contains(&base) {
             continue;

@@ -3,7 +3,8 @@
 use super::millis;
 use crate::config::model::{WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind};
 use crate::config::raw::Origin;
-use crate::config::reader::{Reader, Section, Setting};
+use crate::config::reader::{Reader, Setting};
+use crate::config::section::Section;
 use crate::config::values::{self, Problem, Unit};
 use crate::time::Span;
 
