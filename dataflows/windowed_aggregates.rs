@@ -19,6 +19,7 @@ use crate::time::Time;
 use crate::window::{WindowSettings, window};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::probe::{Handle, Probe};
+use timely::scheduling::SyncActivator;
 
 /// The parts of one worker's share of the program.
 pub struct Parts {
@@ -36,8 +37,8 @@ pub struct Parts {
     pub written: Handle<Time>,
 }
 
-/// Wires the program.
-pub fn build(scope: Scope<'_, Time>, parts: Parts) {
+/// Wires the program. Returns what wakes the source, from any thread.
+pub fn build(scope: Scope<'_, Time>, parts: Parts) -> SyncActivator {
     let credits = parts.source_settings.credits.clone();
     let peers = parts.source_settings.peers.clone();
     let from_source = source(scope, parts.source, parts.intake, parts.source_settings);
@@ -45,4 +46,5 @@ pub fn build(scope: Scope<'_, Time>, parts: Parts) {
     let from_window = window(from_source.rows, parts.window_settings);
     return_credits(from_window.acknowledgements, credits, from_source.activator);
     sink(from_window.results, parts.sink_settings).probe_with(&parts.written);
+    from_source.wake
 }

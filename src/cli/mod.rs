@@ -1,1 +1,47 @@
-//! (being written)
+//! The command line: words in, a call of the library, an exit code out.
+
+mod arguments;
+mod generate;
+mod run;
+mod signals;
+mod validate;
+
+use crate::error::{ExitCode, ProcessorResult};
+use arguments::{Arguments, Command};
+use clap::Parser;
+use clap::error::ErrorKind;
+
+/// Runs the program with the process's arguments and environment.
+pub fn main() -> std::process::ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    match dispatch(arguments) {
+        Ok(code) => std::process::ExitCode::from(code as u8),
+        Err(error) => {
+            eprintln!("processor: {error}");
+            std::process::ExitCode::from(error.exit_code() as u8)
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> ProcessorResult<ExitCode> {
+    match arguments.command {
+        None => run::run(&arguments.run),
+        Some(Command::Run(options)) => run::run(&options),
+        Some(Command::Validate(options)) => validate::validate(&options),
+        Some(Command::Generate(options)) => generate::generate(&options),
+    }
+}
+
+/// Help and version are no errors; everything else is the usage's fault.
+fn usage(error: &clap::Error) -> std::process::ExitCode {
+    let code = match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::Done,
+        _ => ExitCode::Usage,
+    };
+    // Nowhere to print to: the code says it all.
+    let _ = error.print();
+    std::process::ExitCode::from(code as u8)
+}

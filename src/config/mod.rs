@@ -38,6 +38,7 @@ pub use effective::Effective;
 pub use env::environment;
 pub use errors::{ConfigError, ConfigErrors};
 pub use model::*;
+pub use values::parse_duration;
 pub use raw::Origin;
 
 use raw::{Node, Value};

@@ -177,6 +177,16 @@ impl SinkMetrics {
         self.latency.observe(latency.as_secs_f64());
     }
 
+    /// Counts results that the sink has acknowledged.
+    pub fn record_results(&self, results: u64) {
+        self.sent.inc_by(results);
+    }
+
+    /// Notes how long a batch took from being handed over to being acknowledged.
+    pub fn record_latency(&self, latency: Duration) {
+        self.latency.observe(latency.as_secs_f64());
+    }
+
     /// Counts a write that failed, whether or not it will be tried again.
     pub fn record_error(&self) {
         self.failed.inc();

@@ -1,5 +1,20 @@
 //! Running a job: workers, flow control, stopping.
+//!
+//! The model: a [`Job`] is everything a run needs, made from a configuration or by the library's builder. [`Job::run`] starts
+//! the sinks, then one timely worker a thread (and the links to other processes, by the [`Topology`]), waits for the end, and
+//! ends the sinks. One [`Control`] is seen by every thread: the first failure anywhere stops all, with its reason.
 
 mod control;
+mod input;
+mod job;
+mod observe;
+mod panics;
+mod summary;
+mod topology;
+mod worker;
 
 pub use control::Control;
+pub use input::{ConfiguredInput, Input, InputContext};
+pub use job::{Job, SinkPlan};
+pub use summary::Summary;
+pub use topology::Topology;

@@ -11,10 +11,10 @@
 
 use super::Settled;
 use super::partition::Partition;
-use crate::config::{ErrorPolicy, WatermarkConfig};
+use crate::config::{ErrorPolicy, TimestampFormat, WatermarkConfig};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{
-    BadRecord, Decoded, Decoder, Offset, PartitionName, Reason, RowBatch, RowScratch, WorkerIndex,
+    BadRecord, Decoded, Decoder, Offset, PartitionName, Reason, RowBatch, RowScratch, WorkerIndex, probable_cause,
 };
 use crate::exchange::Router;
 use crate::sink::SideRecord;
@@ -53,6 +53,8 @@ pub type SideWriter = Arc<dyn Fn(SideRecord) + Send + Sync>;
 pub struct IntakeRules {
     /// Watermarks and the bound on future timestamps.
     pub watermark: WatermarkConfig,
+    /// How timestamps are written, to name the probable cause of one that cannot be right.
+    pub timestamp_format: TimestampFormat,
     /// The windows, for their ends and the allowed lateness.
     pub windowing: Windowing,
     /// What becomes of bad records.
@@ -409,10 +411,12 @@ impl Rejection {
             Rejection::Expired(frontier) => {
                 format!("its partition was idle, and the frontier has passed its window: {frontier}")
             }
-            Rejection::Future => format!(
-                "{time} is further ahead of the wall clock than max_future_skew, {} ms",
-                rules.watermark.max_future_skew.as_millis()
-            ),
+            Rejection::Future => {
+                let skew = rules.watermark.max_future_skew.as_millis();
+                let cause = probable_cause(rules.timestamp_format, time);
+                let cause = cause.map(|cause| format!("; {cause}")).unwrap_or_default();
+                format!("{time} is further ahead of the wall clock than max_future_skew, {skew} ms{cause}")
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
-use timely::scheduling::Activator;
+use timely::scheduling::{Activator, SyncActivator};
 
 /// The most records of one turn: enough to spread a turn's fixed cost thin, few enough that the columns stay in the cache.
 pub const RECORDS_PER_TURN: usize = 4096;
@@ -68,6 +68,8 @@ pub struct SourceOutputs<'scope> {
     pub words: Stream<'scope, Time, Vec<PeerWord>>,
     /// Wakes the operator, on this worker's thread.
     pub activator: Activator,
+    /// Wakes the operator, from any thread.
+    pub wake: SyncActivator,
 }
 
 /// Builds the source operator.
@@ -80,6 +82,7 @@ pub fn source<'scope>(
     let mut builder = OperatorBuilder::new("source".to_owned(), scope);
     let address = builder.operator_info().address;
     let activator = scope.activator_for(Rc::clone(&address));
+    let wake = scope.worker().sync_activator_for(address.to_vec());
     let own_activator = scope.activator_for(address);
     let (rows, rows_stream) = builder.new_output::<Vec<RowBatch>>();
     let (words, words_stream) = builder.new_output::<Vec<PeerWord>>();
@@ -108,7 +111,7 @@ pub fn source<'scope>(
             );
         }
     });
-    SourceOutputs { rows: rows_stream, words: words_stream, activator }
+    SourceOutputs { rows: rows_stream, words: words_stream, activator, wake }
 }
 
 struct Capabilities {

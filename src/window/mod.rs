@@ -13,5 +13,6 @@ mod refinement;
 mod state;
 
 pub use assigner::{SessionWindowAssigner, SlidingWindowAssigner, TumblingWindowAssigner, Windowing};
-pub use operator::{WindowOutputs, WindowSettings, window};
-pub use state::{Due, WindowState, WindowStateSettings};
+pub use names::Naming;
+pub use operator::{WindowOutputs, WindowSettings, WindowTurn, window};
+pub use state::{Due, WindowCounts, WindowState, WindowStateSettings};

@@ -359,6 +359,11 @@ impl WindowState {
         self.entries.len()
     }
 
+    /// Windows that have not fired, counted per key.
+    pub fn unfired_windows(&self) -> usize {
+        self.slices.values().filter(|slice| !slice.fired).map(|slice| slice.entries.len()).sum()
+    }
+
     /// Keys that are held.
     pub fn known_keys(&self) -> usize {
         self.keys.len()

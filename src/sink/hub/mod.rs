@@ -52,6 +52,19 @@ pub struct SinkSummary {
     pub errors: u64,
 }
 
+/// How one sink is at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkState {
+    /// Its name.
+    pub name: String,
+    /// Rows handed to it that are not durable.
+    pub pending: u64,
+    /// Rows that are.
+    pub done: u64,
+    /// What keeps it from working, if anything does.
+    pub trouble: Option<String>,
+}
+
 /// Takes results from all workers to all sinks. Clones are the same hub.
 #[derive(Clone)]
 pub struct SinkHub {
@@ -173,6 +186,17 @@ impl SinkHub {
     /// Has `waker` called, on a sink's thread, after each advance of [`SinkHub::acknowledged`].
     pub fn on_acknowledged(&self, waker: Waker) {
         self.shared.progress.wakers.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(waker);
+    }
+
+    /// How each sink is at the moment, in the order given to [`SinkHub::start`].
+    pub fn statuses(&self) -> Vec<SinkState> {
+        let state = |(context, _): &(SinkContext, LaneThread)| SinkState {
+            name: context.name().to_owned(),
+            pending: context.pending(),
+            done: context.done(),
+            trouble: context.trouble().map(|trouble| trouble.reason),
+        };
+        self.shared.lanes.iter().map(state).collect()
     }
 
     /// What keeps sinks from working at the moment.

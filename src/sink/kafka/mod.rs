@@ -13,7 +13,9 @@ mod config;
 mod delivery;
 mod results;
 mod side;
+mod topic;
 
 pub use config::producer_config;
 pub(super) use results::KafkaResults;
 pub(super) use side::KafkaSide;
+pub use topic::TopicWriter;

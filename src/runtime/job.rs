@@ -1,0 +1,317 @@
+//! A job, and its run from the first thread to the last.
+
+use super::input::{ConfiguredInput, Input};
+use super::observe::{MetricsSinkObserver, sink_statuses};
+use super::{Control, Summary, Topology, panics, worker};
+use crate::aggregate::AggregatePlan;
+use crate::config::{AggregateKind, ProcessorConfig, StateBackendKind, ValueFields};
+use crate::error::{ProcessorError, ProcessorResult};
+use crate::http;
+use crate::metrics::{Phase, ProcessorMetrics, StatusBoard, spawn_reporter};
+use crate::sink::{self, ResultSink, RetryPolicy, SideOutput, SinkHub, SinkSpec};
+use crate::source::IntakeRules;
+use crate::source::file;
+use crate::window::{Naming, WindowStateSettings, Windowing};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often the frontier's log and the gauges are brought up to date.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the frontier may stand still while events arrive before the log names the culprit.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// How often the state of the sinks is looked at.
+const SINK_STATUS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Which sinks a job has.
+pub enum SinkPlan {
+    /// Those of the configuration.
+    Configured,
+    /// These.
+    Given(Vec<SinkSpec>),
+}
+
+/// Everything that a run needs.
+pub struct Job {
+    /// The configuration.
+    pub config: ProcessorConfig,
+    /// Where events come from.
+    pub input: Box<dyn Input>,
+    /// What is computed.
+    pub plan: Arc<AggregatePlan>,
+    /// How results are named.
+    pub naming: Naming,
+    /// The value fields that are known before the first event.
+    pub fields: Vec<Arc<str>>,
+    /// Where results go.
+    pub sinks: SinkPlan,
+    /// Counts what happens.
+    pub metrics: ProcessorMetrics,
+    /// Says what is happening.
+    pub board: StatusBoard,
+    /// Stops it.
+    pub control: Control,
+    windowing: Windowing,
+}
+
+impl Job {
+    /// The job of a configuration. Opens nothing but looks for the files of a file source.
+    pub fn from_config(config: ProcessorConfig) -> ProcessorResult<Self> {
+        let input = Box::new(ConfiguredInput::new(config.clone())?);
+        let plan = Arc::new(AggregatePlan::new(&config.aggregation)?);
+        let naming = Naming::of(&config.event.values);
+        let fields = match &config.event.values {
+            ValueFields::Listed(fields) => fields.iter().map(|field| field.name.as_str().into()).collect(),
+            ValueFields::EveryNumberUnder(_) => Vec::new(),
+        };
+        Self::new(config, input, plan, naming, fields, SinkPlan::Configured)
+    }
+
+    /// A job with an input, aggregates and sinks of its own. Fails for what this version does not do.
+    pub fn new(
+        config: ProcessorConfig,
+        input: Box<dyn Input>,
+        plan: Arc<AggregatePlan>,
+        naming: Naming,
+        fields: Vec<Arc<str>>,
+        sinks: SinkPlan,
+    ) -> ProcessorResult<Self> {
+        let windowing = Windowing::new(&config.windows)?;
+        refuse_unsupported(&config)?;
+        let (metrics, board, control) = (ProcessorMetrics::new(), StatusBoard::new(), Control::new());
+        Ok(Self { config, input, plan, naming, fields, sinks, metrics, board, control, windowing })
+    }
+
+    /// Runs the job to its end, on this thread and those it starts. Blocks.
+    pub fn run(self, topology: &Topology) -> ProcessorResult<Summary> {
+        let started = Instant::now();
+        let server = match self.config.metrics.enabled {
+            true => Some(http::serve(
+                self.config.metrics.listen,
+                self.metrics.clone(),
+                self.board.clone(),
+                self.control.clone(),
+            )?),
+            false => None,
+        };
+        let (board, control) = (self.board.clone(), self.control.clone());
+        let outcome = Running::start(self, topology).and_then(|running| running.finish(topology, started));
+        match &outcome {
+            Ok(_) => board.set_phase(Phase::Finished),
+            Err(error) => board.set_failure(error.to_string()),
+        }
+        // Ends the threads that only look on.
+        control.stop();
+        drop(server);
+        outcome
+    }
+}
+
+fn refuse_unsupported(config: &ProcessorConfig) -> ProcessorResult<()> {
+    if config.delivery == crate::config::Delivery::ExactlyOnce {
+        return Err(ProcessorError::Unsupported(
+            "delivery: exactly_once needs checkpoints, which this version does not take; set delivery to `at_least_once`"
+                .into(),
+        ));
+    }
+    if config.state.backend == StateBackendKind::RocksDb {
+        tracing::warn!(
+            target: "processor",
+            "state.backend `rocksdb`: this version keeps windows in memory and takes no checkpoints; after a restart it \
+             reads again what the windows that were open need"
+        );
+    }
+    if config.aggregation.enabled == [AggregateKind::Percentile] && config.aggregation.percentiles.is_empty() {
+        return Err(ProcessorError::Config("aggregation.percentiles is empty; name at least one, such as 95".into()));
+    }
+    Ok(())
+}
+
+/// A job whose sinks are open.
+pub struct Running {
+    /// The job.
+    pub job: Job,
+    threads: usize,
+    hub: SinkHub,
+    late: SideOutput,
+    dead_letter: SideOutput,
+    /// For each worker of this process, how many rows and results are on the way.
+    busy: Vec<AtomicUsize>,
+    /// Workers of this process that have ended.
+    ended: AtomicUsize,
+}
+
+impl Running {
+    fn start(job: Job, topology: &Topology) -> ProcessorResult<Arc<Self>> {
+        job.board.set_idle_timeout(job.config.watermark.idle_timeout);
+        let process = topology.process();
+        let observer = MetricsSinkObserver::new(&job.metrics);
+        let sinks: Vec<Box<dyn ResultSink>> = match &job.sinks {
+            SinkPlan::Configured => sink::build(&job.config, process)?,
+            SinkPlan::Given(specs) => {
+                specs.iter().map(|spec| spec.build(&job.config.job, process)).collect::<ProcessorResult<_>>()?
+            }
+        };
+        let retry = RetryPolicy::from(&job.config.error_handling);
+        let hub = SinkHub::start(sinks, retry, observer.clone(), job.control.clone())?;
+        let late = sink::late_output(&job.config, process, observer.clone(), job.control.clone())?;
+        let dead_letter = sink::dead_letter_output(&job.config, process, observer, job.control.clone())?;
+        let busy = (0..topology.threads()).map(|_| AtomicUsize::new(1)).collect();
+        Ok(Arc::new(Self { job, threads: topology.threads(), hub, late, dead_letter, busy, ended: AtomicUsize::new(0) }))
+    }
+
+    /// Starts the workers, waits for them, and ends the sinks.
+    fn finish(self: Arc<Self>, topology: &Topology, started: Instant) -> ProcessorResult<Summary> {
+        let onlookers = self.start_onlookers()?;
+        if topology.is_cluster() {
+            panics::watch_links(self.control());
+        }
+        self.job.board.set_phase(Phase::Running);
+        let mut summary = Arc::clone(&self).run_workers(topology).unwrap_or_else(|error| {
+            self.control().fail(error);
+            Summary::default()
+        });
+        self.job.board.set_phase(Phase::Stopping);
+        if let Err(error) = self.end_sinks(&mut summary) {
+            self.control().fail(error);
+        }
+        sink_statuses(&self.hub, &self.job.board);
+        self.control().stop();
+        for onlooker in onlookers {
+            // What it had to say it has said; a panic of it is in the log.
+            let _ = onlooker.join();
+        }
+        summary.elapsed = started.elapsed();
+        match self.control().take_failure() {
+            Some(failure) => Err(failure),
+            None => Ok(summary),
+        }
+    }
+
+    /// The threads that look on: the frontier's log and the gauges, the state of the sinks, the progress of files.
+    fn start_onlookers(&self) -> ProcessorResult<Vec<JoinHandle<()>>> {
+        let (board, metrics, control) = (self.job.board.clone(), self.job.metrics.clone(), self.control().clone());
+        let mut onlookers =
+            vec![spawn_reporter(board.clone(), metrics, control.clone(), REPORT_INTERVAL, STUCK_AFTER)?];
+        let (hub, watching) = (self.hub.clone(), control.clone());
+        onlookers.push(spawn("sink-status", move || {
+            while !watching.sleep(SINK_STATUS_INTERVAL) {
+                sink_statuses(&hub, &board);
+            }
+        })?);
+        if let Some(progress) = self.job.input.file_progress() {
+            onlookers.push(spawn("progress", move || file::draw(&progress, &control))?);
+        }
+        Ok(onlookers)
+    }
+
+    fn run_workers(self: Arc<Self>, topology: &Topology) -> ProcessorResult<Summary> {
+        let total: Arc<Mutex<Summary>> = Arc::default();
+        let (running, sum) = (Arc::clone(&self), Arc::clone(&total));
+        let guards = timely::execute(topology.timely(), move |worker| {
+            // A worker that is gone would leave the others waiting: whatever ends it early ends the run.
+            match catch_unwind(AssertUnwindSafe(|| worker::run(worker, &running))) {
+                Ok(Ok(summary)) => sum.lock().unwrap_or_else(PoisonError::into_inner).add(&summary),
+                Ok(Err(error)) => running.control().fail(error),
+                Err(panic) => running.control().fail(ProcessorError::Runtime(format!(
+                    "worker {} panicked: {}",
+                    worker.index(),
+                    panics::message(&*panic)
+                ))),
+            }
+            running.ended.fetch_add(1, Ordering::SeqCst);
+        })
+        .map_err(|error| ProcessorError::PeerLost(format!("cannot connect the processes: {error}")))?;
+        self.join(guards, topology.is_cluster());
+        let total = total.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(total)
+    }
+
+    /// Waits for the workers. The threads of links that broke cannot be joined: they are left to the process's end.
+    fn join(&self, guards: timely::communication::WorkerGuards<()>, is_cluster: bool) {
+        if !is_cluster {
+            drop(guards);
+            return;
+        }
+        while !self.control().has_failed() && self.ended.load(Ordering::SeqCst) < self.threads {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        match self.control().has_failed() {
+            true => std::mem::forget(guards),
+            false => drop(guards),
+        }
+    }
+
+    /// Ends the sinks, then the side outputs.
+    fn end_sinks(&self, summary: &mut Summary) -> ProcessorResult<()> {
+        let hub = self.hub.finish();
+        let late = self.late.finish();
+        let dead_letter = self.dead_letter.finish();
+        summary.note_sinks(&hub?);
+        late?;
+        dead_letter?;
+        Ok(())
+    }
+
+    /// The run's switch.
+    pub fn control(&self) -> &Control {
+        &self.job.control
+    }
+
+    /// Takes the results.
+    pub fn hub(&self) -> &SinkHub {
+        &self.hub
+    }
+
+    /// The late output and the dead letters.
+    pub fn side_outputs(&self) -> (SideOutput, SideOutput) {
+        (self.late.clone(), self.dead_letter.clone())
+    }
+
+    /// Worker threads of this process.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// By what rules records are judged.
+    pub fn intake_rules(&self) -> IntakeRules {
+        let (late, dead_letter) = self.side_outputs();
+        IntakeRules {
+            watermark: self.job.config.watermark.clone(),
+            timestamp_format: self.job.config.event.timestamp_format,
+            windowing: self.job.windowing,
+            policy: self.job.config.error_handling.policy,
+            late: Arc::new(move |record| late.send(record)),
+            dead_letter: Arc::new(move |record| dead_letter.send(record)),
+        }
+    }
+
+    /// What the windows are made of.
+    pub fn window_state(&self) -> WindowStateSettings {
+        WindowStateSettings {
+            windowing: self.job.windowing,
+            plan: Arc::clone(&self.job.plan),
+            naming: self.job.naming,
+            fields: self.job.fields.clone(),
+        }
+    }
+
+    /// Takes note of how much a worker of this process has on the way.
+    pub fn set_busy(&self, local: usize, busy: usize) {
+        self.busy[local].store(busy, Ordering::SeqCst);
+    }
+
+    /// Whether nothing is on the way in this process.
+    pub fn is_drained(&self) -> bool {
+        self.busy.iter().all(|busy| busy.load(Ordering::SeqCst) == 0)
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> ProcessorResult<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(body)
+        .map_err(|error| ProcessorError::io(format!("cannot start the {name} thread"), error))
+}

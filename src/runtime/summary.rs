@@ -1,0 +1,124 @@
+//! What a run came to.
+
+use crate::event::Reason;
+use crate::sink::HubSummary;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// What a run came to, over the workers of this process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Events that made it into a window.
+    pub events: u64,
+    /// Events among them that were late and accepted.
+    pub late: u64,
+    /// Events that the filter left out.
+    pub filtered: u64,
+    /// Records without a value.
+    pub tombstones: u64,
+    /// Records read again whose windows an earlier run had completed.
+    pub replayed: u64,
+    /// Records that made it into no window, by reason.
+    pub dropped: BTreeMap<Reason, u64>,
+    /// Windows that fired, counted per key.
+    pub windows: u64,
+    /// Results that refined another.
+    pub refined: u64,
+    /// Windows that were still open at the end, counted per key: their results were not written.
+    pub open: u64,
+    /// Results that the sinks took.
+    pub results: u64,
+    /// From start to end.
+    pub elapsed: Duration,
+}
+
+impl Summary {
+    /// Adds what another worker did.
+    pub(super) fn add(&mut self, other: &Summary) {
+        self.events += other.events;
+        self.late += other.late;
+        self.filtered += other.filtered;
+        self.tombstones += other.tombstones;
+        self.replayed += other.replayed;
+        self.windows += other.windows;
+        self.refined += other.refined;
+        self.open += other.open;
+        for (reason, count) in &other.dropped {
+            *self.dropped.entry(*reason).or_default() += count;
+        }
+    }
+
+    pub(super) fn note_sinks(&mut self, sinks: &HubSummary) {
+        self.results = sinks.rows;
+    }
+
+    /// Records that time ruled out.
+    pub fn dropped_late(&self) -> u64 {
+        self.dropped_where(|reason| reason.is_about_time())
+    }
+
+    /// Records that could not be read.
+    pub fn bad(&self) -> u64 {
+        self.dropped_where(|reason| !reason.is_about_time())
+    }
+
+    fn dropped_where(&self, which: impl Fn(Reason) -> bool) -> u64 {
+        self.dropped.iter().filter(|(reason, _)| which(**reason)).map(|(_, count)| count).sum()
+    }
+
+    /// Events of every kind a second.
+    pub fn rate(&self) -> f64 {
+        let records = self.events + self.filtered + self.tombstones + self.dropped.values().sum::<u64>();
+        records as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+/// One line for the counts, and one more where something was left out.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} events, {} windows ({} refined), {} late accepted, {} late dropped, {} bad, {:.1} s, {:.0} records/s",
+            self.events,
+            self.windows,
+            self.refined,
+            self.late,
+            self.dropped_late(),
+            self.bad(),
+            self.elapsed.as_secs_f64(),
+            self.rate(),
+        )?;
+        let reasons: Vec<String> = self.dropped.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
+        if !reasons.is_empty() {
+            write!(f, "\nin no window: {}", reasons.join(", "))?;
+        }
+        let others = [(self.filtered, "filtered"), (self.tombstones, "tombstones"), (self.replayed, "read again")];
+        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, "\n{what}: {count}")?;
+        }
+        if self.open > 0 {
+            write!(f, "\n{} windows were still open; their results were not written", self.open)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_as_people_want_it() {
+        let mut summary =
+            Summary { events: 10, windows: 3, late: 1, elapsed: Duration::from_secs(2), ..Summary::default() };
+        let other = Summary { dropped: [(Reason::Late, 2), (Reason::Malformed, 1)].into(), open: 4, ..Summary::default() };
+        summary.add(&other);
+        assert_eq!(
+            summary.to_string(),
+            "10 events, 3 windows (0 refined), 1 late accepted, 2 late dropped, 1 bad, 2.0 s, 6 records/s\n\
+             in no window: late: 2, malformed: 1\n\
+             4 windows were still open; their results were not written"
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! Which workers there are, and where.
+//!
+//! The model: timely's own conventions. `-w` worker threads in each process, `-n` processes, `-p` this process's index, `-h` a
+//! hostfile with one `host:port` a line, in the order of the indices; without one, loopback ports from 2101.
+
+use crate::error::{ProcessorError, ProcessorResult};
+use crate::sink::ProcessIdentity;
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use timely::{CommunicationConfig, WorkerConfig};
+
+/// The port of process 0 where no hostfile is given; the others follow.
+const FIRST_PORT: usize = 2101;
+
+/// The workers of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topology {
+    threads: NonZeroUsize,
+    process: usize,
+    addresses: Vec<String>,
+}
+
+impl Topology {
+    /// One process with this many workers.
+    pub fn single(threads: NonZeroUsize) -> Self {
+        Self { threads, process: 0, addresses: vec!["localhost".into()] }
+    }
+
+    /// Process number `process` of `processes`; the hostfile's lines must be as many.
+    ///
+    /// Errors name the option or the line of the hostfile that is wrong, and what would be right.
+    pub fn new(
+        threads: NonZeroUsize,
+        processes: usize,
+        process: usize,
+        hostfile: Option<&Path>,
+    ) -> ProcessorResult<Self> {
+        if processes == 0 {
+            return Err(ProcessorError::Config("-n 0: a job has at least one process".into()));
+        }
+        if process >= processes {
+            return Err(ProcessorError::Config(format!(
+                "-p {process}: with -n {processes} a process's index is between 0 and {}",
+                processes - 1
+            )));
+        }
+        let addresses = match hostfile {
+            Some(path) => read_hostfile(path, processes)?,
+            None => (0..processes).map(|index| format!("localhost:{}", FIRST_PORT + index)).collect(),
+        };
+        Ok(Self { threads, process, addresses })
+    }
+
+    /// Worker threads of each process.
+    pub fn threads(&self) -> usize {
+        self.threads.get()
+    }
+
+    /// Workers of all processes.
+    pub fn peers(&self) -> usize {
+        self.threads.get() * self.addresses.len()
+    }
+
+    /// Whether there are other processes.
+    pub fn is_cluster(&self) -> bool {
+        self.addresses.len() > 1
+    }
+
+    /// This process.
+    pub fn process(&self) -> ProcessIdentity {
+        ProcessIdentity { index: self.process, count: self.addresses.len() }
+    }
+
+    /// As timely wants it.
+    pub fn timely(&self) -> timely::Config {
+        let threads = self.threads.get();
+        let communication = if self.is_cluster() {
+            CommunicationConfig::Cluster {
+                threads,
+                process: self.process,
+                addresses: self.addresses.clone(),
+                report: false,
+                zerocopy: false,
+            }
+        } else if threads == 1 {
+            CommunicationConfig::Thread
+        } else {
+            CommunicationConfig::Process(threads)
+        };
+        timely::Config { communication, worker: WorkerConfig::default() }
+    }
+}
+
+fn read_hostfile(path: &Path, processes: usize) -> ProcessorResult<Vec<String>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ProcessorError::Config(format!("cannot read the hostfile {}: {error}", path.display())))?;
+    parse_hostfile(&text, processes).map_err(|problem| ProcessorError::Config(format!("{}:{problem}", path.display())))
+}
+
+/// The addresses of a hostfile. Empty lines and those that begin with `#` do not count.
+fn parse_hostfile(text: &str, processes: usize) -> Result<Vec<String>, String> {
+    let mut seen = BTreeSet::new();
+    let mut addresses = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let (number, address) = (index + 1, line.trim());
+        if address.is_empty() || address.starts_with('#') {
+            continue;
+        }
+        let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+        match port {
+            Some(Ok(port)) if port > 0 => {}
+            _ => return Err(format!("{number}: `{address}`: a line is host:port, with a port between 1 and 65535")),
+        }
+        if !seen.insert(address) {
+            return Err(format!("{number}: `{address}` is there twice; each process has an address of its own"));
+        }
+        addresses.push(address.to_owned());
+    }
+    if addresses.len() < processes {
+        return Err(format!(" {} addresses for -n {processes} processes; one line a process", addresses.len()));
+    }
+    addresses.truncate(processes);
+    Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostfile_is_read_line_by_line() {
+        let text = "# ours\nlocalhost:2101\n\n[::1]:2102\nten.example:9\n";
+        assert_eq!(parse_hostfile(text, 2).unwrap(), vec!["localhost:2101", "[::1]:2102"]);
+        assert_eq!(parse_hostfile(text, 3).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_hostfile_is_named() {
+        let problem = |text| parse_hostfile(text, 2).unwrap_err();
+        assert!(problem("a:1\nb\n").starts_with("2: `b`: a line is host:port"));
+        assert!(problem("a:1\nb:x\n").starts_with("2: `b:x`"));
+        assert!(problem("a:1\n:7\n").starts_with("2: `:7`"));
+        assert!(problem("a:1\nb:0\n").starts_with("2: `b:0`"));
+        assert_eq!(problem("a:1\na:1\n"), "2: `a:1` is there twice; each process has an address of its own");
+        assert_eq!(problem("a:1\n"), " 1 addresses for -n 2 processes; one line a process");
+    }
+
+    #[test]
+    fn options_that_cannot_be_are_named() {
+        let two = NonZeroUsize::new(2).unwrap();
+        let problem = |n, p| Topology::new(two, n, p, None).unwrap_err().to_string();
+        assert_eq!(problem(0, 0), "-n 0: a job has at least one process");
+        assert_eq!(problem(2, 2), "-p 2: with -n 2 a process's index is between 0 and 1");
+        let topology = Topology::new(two, 3, 1, None).unwrap();
+        assert_eq!((topology.peers(), topology.threads(), topology.process().index), (6, 2, 1));
+    }
+}

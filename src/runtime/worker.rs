@@ -1,0 +1,171 @@
+//! One worker: builds its share of the dataflow and steps it to the end.
+
+use super::input::InputContext;
+use super::job::Running;
+use super::observe::{SinkWatch, SourceWatch, Tally, WindowWatch};
+use super::summary::Summary;
+use crate::dataflows::windowed_aggregates::{Parts, build};
+use crate::error::ProcessorResult;
+use crate::event::{Decoder, WorkerIndex};
+use crate::exchange::flow::Credits;
+use crate::sink::operator::SinkSettings;
+use crate::source::operator::{RECORDS_PER_TURN, SourceSettings};
+use crate::source::peers::PeerTable;
+use crate::source::{Intake, Source};
+use crate::time::{EventTime, Time};
+use crate::window::WindowSettings;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use timely::dataflow::operators::probe::Handle;
+use timely::scheduling::SyncActivator;
+use timely::worker::Worker;
+
+/// How long a worker sleeps when nothing wakes it; it looks at the run's switch in between.
+const PARK: Duration = Duration::from_millis(100);
+/// How long the orderly end waits for rows in flight and results under way.
+const DRAIN_LIMIT: Duration = Duration::from_millis(4_000);
+
+/// Runs one worker to its end and says what it did. The error is the reason why it could not begin.
+pub fn run(worker: &mut Worker, running: &Running) -> ProcessorResult<Summary> {
+    let index = WorkerIndex(worker.index() as u32);
+    let wake: Arc<OnceLock<SyncActivator>> = Arc::default();
+    let (source, decoder) = running.job.input.open(InputContext {
+        worker: index,
+        peers: worker.peers(),
+        waker: waker(&wake),
+        control: running.control().clone(),
+        metrics: running.job.metrics.clone(),
+        board: running.job.board.clone(),
+    })?;
+    let share = Share::new(worker, running, index);
+    let parts = share.parts(source, decoder);
+    let activator = worker.dataflow::<Time, _, _>(|scope| build(scope, parts));
+    // Before this there was nothing to wake.
+    let _ = wake.set(activator);
+    share.step_to_the_end(worker);
+    for dataflow in worker.installed_dataflows() {
+        worker.drop_dataflow(dataflow);
+    }
+    Ok(share.tally.take())
+}
+
+fn waker(wake: &Arc<OnceLock<SyncActivator>>) -> Arc<dyn Fn() + Send + Sync> {
+    let wake = Arc::clone(wake);
+    Arc::new(move || {
+        if let Some(activator) = wake.get() {
+            // The worker has ended: there is nobody left to wake.
+            let _ = activator.activate();
+        }
+    })
+}
+
+/// What the operators of one worker share.
+struct Share<'a> {
+    running: &'a Running,
+    index: WorkerIndex,
+    peers: usize,
+    /// The worker's place among those of this process.
+    local: usize,
+    credits: Credits,
+    written: Handle<Time>,
+    results_waiting: Rc<Cell<usize>>,
+    tally: Tally,
+}
+
+impl<'a> Share<'a> {
+    fn new(worker: &Worker, running: &'a Running, index: WorkerIndex) -> Self {
+        Self {
+            running,
+            index,
+            peers: worker.peers(),
+            local: worker.index() % running.threads(),
+            credits: Credits::new(running.job.config.buffer_size.get()),
+            written: Handle::new(),
+            results_waiting: Rc::default(),
+            tally: Tally::default(),
+        }
+    }
+
+    fn parts(&self, source: Box<dyn Source>, decoder: Box<dyn Decoder>) -> Parts {
+        let capacity = (RECORDS_PER_TURN / self.peers).max(64);
+        let intake = Intake::new(decoder, self.index, self.peers, capacity, self.running.intake_rules());
+        Parts {
+            source,
+            intake,
+            source_settings: self.source_settings(),
+            window_settings: self.window_settings(),
+            sink_settings: self.sink_settings(),
+            written: self.written.clone(),
+        }
+    }
+
+    fn source_settings(&self) -> SourceSettings {
+        let job = &self.running.job;
+        let mut watch = SourceWatch::new(self.index, &job.metrics, &job.board, Rc::clone(&self.tally));
+        let credits = self.credits.clone();
+        let written = self.written.clone();
+        let (late, dead_letter) = self.running.side_outputs();
+        SourceSettings {
+            worker: self.index,
+            credits: self.credits.clone(),
+            control: self.running.control().clone(),
+            emit_interval: job.config.watermark.emit_interval,
+            peers: PeerTable::new(self.peers),
+            written: Rc::new(move || written.with_frontier(|frontier| frontier.iter().map(Time::event_time).min())),
+            side_outputs_settled: Rc::new(move || late.is_settled() && dead_letter.is_settled()),
+            observer: Box::new(move |turn| watch.turn(turn, credits.in_flight())),
+        }
+    }
+
+    fn window_settings(&self) -> WindowSettings {
+        let job = &self.running.job;
+        let mut watch = WindowWatch::new(self.index, &job.metrics, &job.board, Rc::clone(&self.tally));
+        let hub = self.running.hub().clone();
+        let limit = job.config.buffer_size.get();
+        WindowSettings {
+            state: self.running.window_state(),
+            clock: Rc::new(EventTime::now),
+            sinks_are_behind: Rc::new(move || hub.backlog_rows() > limit),
+            observer: Box::new(move |turn| watch.turn(turn)),
+        }
+    }
+
+    fn sink_settings(&self) -> SinkSettings {
+        let mut watch = SinkWatch::new(self.index, &self.running.job.board);
+        let (submitting, acknowledging, waking) =
+            (self.running.hub().clone(), self.running.hub().clone(), self.running.hub().clone());
+        let results_waiting = Rc::clone(&self.results_waiting);
+        SinkSettings {
+            submit: Rc::new(move |batch| submitting.submit(batch)),
+            acknowledged: Rc::new(move || acknowledging.acknowledged()),
+            on_acknowledged: Box::new(move |waker| waking.on_acknowledged(waker)),
+            observer: Box::new(move |frontier, waiting| {
+                results_waiting.set(waiting);
+                watch.turn(frontier);
+            }),
+        }
+    }
+
+    /// Steps until every result is written, the run fails, or it is asked to end and nothing is in flight any more.
+    fn step_to_the_end(&self, worker: &mut Worker) {
+        let control = self.running.control();
+        let mut deadline = None;
+        loop {
+            worker.step_or_park(Some(PARK));
+            let busy = self.credits.in_flight() + self.results_waiting.get();
+            self.running.set_busy(self.local, busy);
+            if self.written.done() || control.has_failed() {
+                return;
+            }
+            if control.is_stopping() {
+                let now = Instant::now();
+                let until = *deadline.get_or_insert(now + DRAIN_LIMIT);
+                if self.running.is_drained() || now >= until {
+                    return;
+                }
+            }
+        }
+    }
+}
