@@ -6,8 +6,8 @@ use crate::metrics::{
 };
 use crate::time::EventTime;
 use axum::Router;
-use axum::extract::{OriginalUri, State};
-use axum::http::{Method, StatusCode, header};
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use serde_json::json;
@@ -87,13 +87,13 @@ async fn ready(State(shared): State<Shared>) -> Response {
     }
 }
 
-async fn not_found(OriginalUri(uri): OriginalUri) -> Response {
+async fn not_found(uri: Uri) -> Response {
     let pages: Vec<&str> = PAGES.iter().map(|(path, _)| *path).collect();
     let body = json!({"error": format!("there is no page {}", uri.path()), "pages": pages});
     (StatusCode::NOT_FOUND, Json(body)).into_response()
 }
 
-async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Response {
+async fn wrong_method(method: Method, uri: Uri) -> Response {
     let body = json!({"error": format!("{} can only be read with GET, not {method}", uri.path())});
     (StatusCode::METHOD_NOT_ALLOWED, Json(body)).into_response()
 }
