@@ -39,6 +39,6 @@ EXPOSE 8080
 STOPSIGNAL SIGTERM
 # bash speaks TCP; the image needs no curl. 200 is alive, whatever the brokers do; 503 is a failed run.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 CMD \
-    ["/bin/bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && read -r -t 4 _ code _ <&3 && [ \"$code\" = 200 ]"]
+    ["/bin/bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/${PROCESSOR_METRICS__LISTEN##*:} && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && read -r -t 4 _ code _ <&3 && [ \"$code\" = 200 ]"]
 ENTRYPOINT ["/usr/local/bin/docker-entrypoint.sh"]
 CMD ["--config", "/etc/optimizer/processor.yaml"]
