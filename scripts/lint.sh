@@ -16,10 +16,10 @@ install_deny() {
 # The advisories come from GitHub. Without them the other checks still count.
 check_advisories() {
     local said
-    if said=$(cargo deny --log-level error fetch db 2>&1); then
+    if said=$(timeout 120 cargo deny --log-level error fetch db 2>&1); then
         cargo deny --log-level error check --disable-fetch advisories
     else
-        echo "lint: the advisory database cannot be fetched (${said%%$'\n'*}): advisories not checked" >&2
+        echo "lint: the advisory database cannot be fetched (${said##*$'\n'}): advisories not checked" >&2
     fi
 }
 
