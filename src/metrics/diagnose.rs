@@ -289,12 +289,12 @@ impl<'a> View<'a> {
 }
 
 /// `before every event` in place of a date that no calendar has.
-pub(super) fn display_time(time: EventTime) -> impl std::fmt::Display {
+pub(crate) fn display_time(time: EventTime) -> impl std::fmt::Display {
     if time == EventTime::MIN { "before every event".to_owned() } else { time.to_string() }
 }
 
 /// A length of time for people: `0.4 s`, `73 s`, `5 min 3 s`, `2 h 4 min`.
-pub(super) fn describe_span(span: Span) -> String {
+pub(crate) fn describe_span(span: Span) -> String {
     let millis = span.as_millis();
     let secs = millis / 1000;
     match secs {

@@ -30,16 +30,17 @@ pub fn init_logging(config: &LoggingConfig) -> ProcessorResult<()> {
 
 /// Reads filter directives. The error names the directive that is wrong.
 pub fn parse_filter(text: &str) -> ProcessorResult<EnvFilter> {
-    for directive in text.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+    let directives: Vec<&str> = text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();
+    for directive in &directives {
         if let Some(level) = misspelt_level(directive) {
             return Err(ProcessorError::Config(format!(
                 "logging.filter: `{directive}` in `{text}` is no level; did you mean `{level}`? {EXAMPLES}"
             )));
         }
     }
-    EnvFilter::builder().parse(text).map_err(|error| {
-        ProcessorError::Config(format!("logging.filter: `{text}` cannot be read: {error}; {EXAMPLES}"))
-    })
+    EnvFilter::builder()
+        .parse(directives.join(","))
+        .map_err(|error| ProcessorError::Config(format!("logging.filter: `{text}` cannot be read: {error}; {EXAMPLES}")))
 }
 
 /// A bare word is a target to `tracing`, with everything logged: `inof` would silence the program and nobody would know why.

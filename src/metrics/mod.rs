@@ -22,6 +22,7 @@ mod snapshot;
 mod status;
 
 pub use diagnose::{Cause, Diagnosis, HeldBack, diagnose};
+pub(crate) use diagnose::{describe_span, display_time, group_digits};
 pub use frontier_log::{FrontierLog, LogLine};
 pub use handles::{PartitionMetrics, SinkMetrics, WorkerMetrics};
 pub use health::{Health, HealthLevel, health, readiness};
