@@ -174,7 +174,7 @@ impl<T> MemorySource<T> {
                     let decoder = &self.decoder;
                     intake.row(partition.slot, offset, &mut self.row, &mut || decoder.payload_of(&event))?;
                 }
-                Ok(Decoded::Filtered) => {}
+                Ok(Decoded::Filtered) => intake.filtered(partition.slot, offset),
                 Err(bad) => {
                     intake.bad(partition.slot, offset, bad, &self.decoder.payload_of(&event), &NoOrigin)?;
                 }
