@@ -286,7 +286,7 @@ fn iterators_and_channels_of_typed_events() {
 
 #[test]
 fn a_late_typed_event_goes_to_the_side_output_with_its_own_time() {
-    let source = &mut EventInput::from_iter([100_000i64, 7, 95_000]).into_sources(&typed(), 1)[0];
+    let source = &mut EventInput::from_events([100_000i64, 7, 95_000]).into_sources(&typed(), 1)[0];
     let decoder = source.intake_decoder();
     let run = run(source, decoder, 10).unwrap();
     let [late] = &run.late[..] else { panic!("{:?}", run.late) };
@@ -299,7 +299,7 @@ fn a_late_typed_event_goes_to_the_side_output_with_its_own_time() {
 fn feedback_events_have_a_decoder_of_their_own() {
     let event =
         FeedbackEvent::new(chrono::DateTime::UNIX_EPOCH, "s", "metric").with("latency_ms", 12.5).with("model", "m");
-    let source = &mut EventInput::from_iter([event]).into_sources(&TypedDecoder::default(), 1)[0];
+    let source = &mut EventInput::from_events([event]).into_sources(&TypedDecoder::default(), 1)[0];
     let decoder = source.intake_decoder();
     let run = run(source, decoder, 10).unwrap();
     assert_eq!(run.batches[0].values, [[12.5]]);

@@ -60,7 +60,7 @@ pub struct EventInput<T> {
 
 impl<T: Send + 'static> EventInput<T> {
     /// One partition with the items of `events`.
-    pub fn from_iter(events: impl IntoIterator<Item = T, IntoIter: Send + 'static>) -> Self {
+    pub fn from_events(events: impl IntoIterator<Item = T, IntoIter: Send + 'static>) -> Self {
         Self::with_partitions([events])
     }
 
