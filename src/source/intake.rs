@@ -156,8 +156,7 @@ impl Intake {
                 Ok(())
             }
             Ok(Decoded::Filtered) => {
-                self.counts.filtered += 1;
-                self.advance(slot, offset);
+                self.filtered(slot, offset);
                 Ok(())
             }
             Err(bad) => self.bad(slot, offset, bad, payload, origin),
@@ -173,12 +172,18 @@ impl Intake {
         raw: &mut dyn FnMut() -> Vec<u8>,
     ) -> ProcessorResult<()> {
         std::mem::swap(&mut self.row, row);
-        let admitted = self.admit(slot, offset);
-        std::mem::swap(&mut self.row, row);
-        if let Err(rejection) = admitted {
+        // The side output wants the row's time, so the row stays until it is rejected.
+        if let Err(rejection) = self.admit(slot, offset) {
             self.reject(slot, offset, rejection, raw(), &NoOrigin);
         }
+        std::mem::swap(&mut self.row, row);
         Ok(())
+    }
+
+    /// Takes note of an event that the source's own filter left out.
+    pub fn filtered(&mut self, slot: PartitionSlot, offset: Offset) {
+        self.counts.filtered += 1;
+        self.advance(slot, offset);
     }
 
     /// Takes one record that is no row. The error is the end of the run, under the policy `fail`.

@@ -60,7 +60,7 @@ pub struct EventInput<T> {
 
 impl<T: Send + 'static> EventInput<T> {
     /// One partition with the items of `events`.
-    pub fn from_iter(events: impl IntoIterator<Item = T, IntoIter: Send + 'static>) -> Self {
+    pub fn from_events(events: impl IntoIterator<Item = T, IntoIter: Send + 'static>) -> Self {
         Self::with_partitions([events])
     }
 
@@ -174,7 +174,7 @@ impl<T> MemorySource<T> {
                     let decoder = &self.decoder;
                     intake.row(partition.slot, offset, &mut self.row, &mut || decoder.payload_of(&event))?;
                 }
-                Ok(Decoded::Filtered) => {}
+                Ok(Decoded::Filtered) => intake.filtered(partition.slot, offset),
                 Err(bad) => {
                     intake.bad(partition.slot, offset, bad, &self.decoder.payload_of(&event), &NoOrigin)?;
                 }

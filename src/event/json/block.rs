@@ -62,7 +62,7 @@ pub(super) fn leading_digits(block: &[u8; 8]) -> usize {
     // A digit becomes 0 to 9; adding 118 then reaches bit 7 from 10 on. The addition is done on seven bits, so no byte
     // carries into the next, and bit 7 of the byte itself is a mark as well.
     let word = u64::from_le_bytes(*block) ^ (ONES * b'0' as u64);
-    let marks = ((word & !HIGHS) + ONES * 118 | word) & HIGHS;
+    let marks = (((word & !HIGHS) + ONES * 118) | word) & HIGHS;
     (marks.trailing_zeros() / 8) as usize
 }
 

@@ -116,7 +116,7 @@ impl<'t> Cursor<'t> {
     #[inline(always)]
     pub(super) fn string(&mut self) -> Result<Raw, Stop> {
         let start = self.at;
-        let end = self.to_special()?;
+        let end = self.skip_to_special()?;
         if self.text[end] == b'"' {
             self.at = end + 1;
             return Ok(Raw::new(Kind::String, start, end));
@@ -126,7 +126,7 @@ impl<'t> Cursor<'t> {
 
     /// Moves to the next quote, backslash or control character.
     #[inline(always)]
-    fn to_special(&mut self) -> Result<usize, Stop> {
+    fn skip_to_special(&mut self) -> Result<usize, Stop> {
         while let Some(block) = self.text.get(self.at..).and_then(|rest| rest.first_chunk::<{ StringBlock::LENGTH }>())
         {
             if let Some(distance) = StringBlock::first_special(block) {
@@ -135,11 +135,11 @@ impl<'t> Cursor<'t> {
             }
             self.at += StringBlock::LENGTH;
         }
-        self.to_special_near_the_end()
+        self.skip_to_special_near_the_end()
     }
 
     #[inline(never)]
-    fn to_special_near_the_end(&mut self) -> Result<usize, Stop> {
+    fn skip_to_special_near_the_end(&mut self) -> Result<usize, Stop> {
         while let Some(byte) = self.text.get(self.at) {
             if matches!(byte, b'"' | b'\\' | 0..0x20) {
                 return Ok(self.at);
@@ -152,7 +152,7 @@ impl<'t> Cursor<'t> {
     #[inline(never)]
     fn string_with_escapes(&mut self, start: usize) -> Result<Raw, Stop> {
         loop {
-            match self.text[self.to_special()?] {
+            match self.text[self.skip_to_special()?] {
                 b'"' => {
                     self.at += 1;
                     return Ok(Raw::new(Kind::EscapedString, start, self.at - 1));
