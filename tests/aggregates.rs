@@ -7,6 +7,7 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{FromPrimitive, Signed, ToPrimitive, Zero};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use std::sync::Arc;
 
 const PERCENTILES: [f64; 9] = [0.0, 1.0, 10.0, 50.0, 75.0, 95.0, 99.0, 99.9, 100.0];
@@ -114,7 +115,11 @@ fn scattered(store: &mut AccumulatorStore, values: &[f64], choices: &[u64]) -> A
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn the_way_values_came_leaves_no_trace(values in values(0..120), choices in prop::collection::vec(any::<u64>(), 1..40)) {
