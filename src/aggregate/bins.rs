@@ -5,6 +5,7 @@
 //! bin is ever joined with another, so the error of what is read from them is always the stated one.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 
 /// The widest span of bins that is kept as an array.
 const DENSE_SPAN: u32 = 4096;
@@ -18,7 +19,13 @@ pub(super) enum Bins {
     U16 { first: u32, counts: Box<[u16]> },
     U32 { first: u32, counts: Box<[u32]> },
     U64 { first: u32, counts: Box<[u64]> },
-    Sparse(Box<BTreeMap<u32, u64>>),
+    Sparse(Box<Sparse>),
+}
+
+/// Counters that lie far apart; boxed, because they are rare and [`Bins`] should stay small.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sparse {
+    counts: BTreeMap<u32, u64>,
 }
 
 impl Default for Bins {
@@ -60,17 +67,17 @@ impl Bins {
     pub(super) fn add(&mut self, bin: u32, count: u64) {
         loop {
             if let Bins::Sparse(map) = self {
-                let counter = map.entry(bin).or_insert(0);
+                let counter = map.counts.entry(bin).or_insert(0);
                 *counter = counter.saturating_add(count);
                 return;
             }
             let covered = dense!(self, first, counts => match counts.get_mut(bin.wrapping_sub(*first) as usize) {
-                Some(counter) => match u64::from(*counter).saturating_add(count).try_into() {
-                    Ok(sum) => {
+                Some(counter) => match narrow(wide(*counter).saturating_add(count)) {
+                    Some(sum) => {
                         *counter = sum;
                         return;
                     }
-                    Err(_) => true,
+                    None => true,
                 },
                 None => false,
             }, _map => true);
@@ -96,7 +103,7 @@ impl Bins {
             let least = counts.iter().position(|count| *count != 0)?;
             let most = counts.iter().rposition(|count| *count != 0)?;
             Some((first + least as u32, first + most as u32))
-        }, map => Some((*map.keys().next()?, *map.keys().next_back()?)))
+        }, map => Some((*map.counts.keys().next()?, *map.counts.keys().next_back()?)))
     }
 
     /// Makes room for the bins from `least` to `most`, or becomes sparse.
@@ -141,9 +148,9 @@ impl Bins {
     #[inline(never)]
     fn make_sparse(&mut self) {
         if !matches!(self, Bins::Sparse(_)) {
-            let mut map = BTreeMap::new();
+            let mut map = Sparse::default();
             self.for_each(|bin, count| {
-                map.insert(bin, count);
+                map.counts.insert(bin, count);
             });
             *self = Bins::Sparse(Box::new(map));
         }
@@ -154,28 +161,90 @@ impl Bins {
         dense!(self, first, counts => {
             for (index, count) in counts.iter().enumerate() {
                 if *count != 0 {
-                    visit(first + index as u32, u64::from(*count));
+                    visit(first + index as u32, wide(*count));
                 }
             }
-        }, map => map.iter().for_each(|(bin, count)| visit(*bin, *count)))
+        }, map => map.counts.iter().for_each(|(bin, count)| visit(*bin, *count)))
     }
 
-    /// Calls `visit` with every bin in use and its count, descending.
-    pub(super) fn for_each_descending(&self, mut visit: impl FnMut(u32, u64)) {
+    /// Goes on with a search through the bins, ascending or descending, and calls `found` with the bin of every rank in them.
+    pub(super) fn search<R: Iterator<Item = u64>>(
+        &self,
+        descending: bool,
+        search: &mut Search<R>,
+        mut found: impl FnMut(u32, u64),
+    ) {
+        let mut visit = |search: &mut Search<R>, bin, count| search.pass(count, |rank| found(bin, rank));
         dense!(self, first, counts => {
-            for (index, count) in counts.iter().enumerate().rev() {
-                if *count != 0 {
-                    visit(first + index as u32, u64::from(*count));
+            let steps = counts.len().div_ceil(STEP as usize);
+            for step in 0..steps {
+                let step = if descending { steps - 1 - step } else { step };
+                let begin = step * STEP as usize;
+                let counters = &counts[begin..counts.len().min(begin + STEP as usize)];
+                // Most steps are passed as a whole. All counters together are the count, so no sum wraps.
+                let sum = counters.iter().fold(0u64, |sum, count| sum.wrapping_add(wide(*count)));
+                if search.skip(sum) {
+                    continue;
+                }
+                for index in 0..counters.len() {
+                    let index = if descending { counters.len() - 1 - index } else { index };
+                    visit(search, first + (begin + index) as u32, wide(counters[index]));
                 }
             }
-        }, map => map.iter().rev().for_each(|(bin, count)| visit(*bin, *count)))
+        }, map => if descending {
+            map.counts.iter().rev().for_each(|(bin, count)| visit(search, *bin, *count));
+        } else {
+            map.counts.iter().for_each(|(bin, count)| visit(search, *bin, *count));
+        })
     }
 
     /// Bytes on the heap; for a sorted map an estimate.
     pub(super) fn heap_bytes(&self) -> usize {
         dense!(self, _first, counts => size_of_val::<[_]>(counts), map => {
             // Nodes of 11 entries, two thirds full, and their links.
-            size_of::<BTreeMap<u32, u64>>() + map.len() * 20
+            size_of::<Sparse>() + map.counts.len() * 20
         })
+    }
+}
+
+/// A counter of any width as the widest.
+#[inline(always)]
+fn wide<C: Into<u64>>(count: C) -> u64 {
+    count.into()
+}
+
+/// A count as a counter of some width, where it fits.
+fn narrow<C: TryFrom<u64>>(count: u64) -> Option<C> {
+    C::try_from(count).ok()
+}
+
+/// A search for values of given ranks, through counters in the order of values.
+pub(super) struct Search<R: Iterator<Item = u64>> {
+    passed: u64,
+    wanted: Peekable<R>,
+}
+
+impl<R: Iterator<Item = u64>> Search<R> {
+    /// For these ranks, ascending, from 1.
+    pub(super) fn new(ranks: R) -> Self {
+        Self { passed: 0, wanted: ranks.peekable() }
+    }
+
+    /// Passes `held` values if none of the ranks is among them.
+    fn skip(&mut self, held: u64) -> bool {
+        let after = self.passed.saturating_add(held);
+        let none = self.wanted.peek().is_none_or(|rank| *rank > after);
+        if none {
+            self.passed = after;
+        }
+        none
+    }
+
+    /// Passes `held` values and calls `found` for every rank among them.
+    pub(super) fn pass(&mut self, held: u64, mut found: impl FnMut(u64)) {
+        self.passed = self.passed.saturating_add(held);
+        while let Some(rank) = self.wanted.next_if(|rank| *rank <= self.passed) {
+            found(rank);
+        }
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Appends `±number * 2^position`: the length in bytes and the sign, then the position and the bytes of the odd part.
-pub(super) fn put_exact(out: &mut Vec<u8>, negative: bool, number: &Nat, position: u32) {
+pub(super) fn put_exact<const N: usize>(out: &mut Vec<u8>, negative: bool, number: &Nat<N>, position: u32) {
     let zeros = number.trailing_zeros();
     let odd = number.shifted_right(zeros);
     let length = odd.bits().div_ceil(8);

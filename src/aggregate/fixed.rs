@@ -58,7 +58,7 @@ impl Fixed {
     }
 
     /// Sign and magnitude.
-    pub(super) fn to_magnitude(&self) -> (bool, Nat) {
+    pub(super) fn to_magnitude<const N: usize>(&self) -> (bool, Nat<N>) {
         let negative = self.0.last().is_some_and(|top| top >> 63 == 1);
         if !negative {
             return (false, Nat::from_limbs(&self.0));

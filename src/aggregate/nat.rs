@@ -4,22 +4,27 @@
 //! end, so they do not depend on the order in which the values came. Nothing here allocates, because results are computed for
 //! every window that fires.
 
-/// Limbs of a [`Nat`]. The largest number computed is `count * sum of squares` (67 limbs of the widest sum of squares and one
-/// of the count) and the square of the widest sum (34 limbs); the rest is margin.
-const CAPACITY: usize = 72;
+/// Limbs for any sum. The largest number computed is `count * sum of squares` (67 limbs of the widest sum of squares and one of the
+/// count) and the square of the widest sum (34 limbs); the rest is margin.
+pub(super) const ANY: usize = 72;
+/// Limbs that are enough for the mean of a narrow sum: 128 bits, brought up by 128, and one limb.
+pub(super) const NARROW: usize = 5;
+/// Limbs that are enough for the variance of most narrow sums.
+pub(super) const NARROW_SQUARES: usize = 12;
 
-/// A natural number; `limbs[len - 1]` is not 0, least significant limb first.
+/// A natural number of up to `N` limbs; `limbs[len - 1]` is not 0, least significant limb first. An operation whose result does not fit
+/// panics: callers choose `N` so that all do.
 #[derive(Clone)]
-pub(super) struct Nat {
-    limbs: [u64; CAPACITY],
+pub(super) struct Nat<const N: usize = ANY> {
+    limbs: [u64; N],
     len: usize,
 }
 
-impl Nat {
+impl<const N: usize> Nat<N> {
     /// The number with these limbs, least significant first.
     pub(super) fn from_limbs(limbs: &[u64]) -> Self {
         let len = limbs.iter().rposition(|limb| *limb != 0).map_or(0, |last| last + 1);
-        let mut number = Nat { limbs: [0; CAPACITY], len };
+        let mut number = Nat { limbs: [0; N], len };
         number.limbs[..len].copy_from_slice(&limbs[..len]);
         number
     }
@@ -50,7 +55,7 @@ impl Nat {
     /// `self * 2^count`.
     pub(super) fn shifted_left(&self, count: u32) -> Self {
         let (whole, part) = ((count / 64) as usize, count % 64);
-        let mut shifted = Nat { limbs: [0; CAPACITY], len: 0 };
+        let mut shifted = Nat { limbs: [0; N], len: 0 };
         if self.is_zero() {
             return shifted;
         }
@@ -70,7 +75,7 @@ impl Nat {
     /// `self / 2^count`, without the remainder.
     pub(super) fn shifted_right(&self, count: u32) -> Self {
         let (whole, part) = ((count / 64) as usize, count % 64);
-        let mut shifted = Nat { limbs: [0; CAPACITY], len: self.len.saturating_sub(whole) };
+        let mut shifted = Nat { limbs: [0; N], len: self.len.saturating_sub(whole) };
         for index in 0..shifted.len {
             let high =
                 if part == 0 { 0 } else { self.limbs.get(index + whole + 1).map_or(0, |limb| limb << (64 - part)) };
@@ -84,7 +89,7 @@ impl Nat {
 
     /// `self * factor`.
     pub(super) fn times(&self, factor: u64) -> Self {
-        let mut product = Nat { limbs: [0; CAPACITY], len: self.len };
+        let mut product = Nat { limbs: [0; N], len: self.len };
         let mut carry = 0;
         for (index, limb) in self.limbs().iter().enumerate() {
             let wide = u128::from(*limb) * u128::from(factor) + u128::from(carry);
@@ -103,7 +108,7 @@ impl Nat {
 
     /// `self * self`.
     pub(super) fn squared(&self) -> Self {
-        let mut square = [0u64; CAPACITY];
+        let mut square = [0u64; N];
         for (left, a) in self.limbs().iter().enumerate() {
             let mut carry = 0;
             for (right, b) in self.limbs().iter().enumerate() {
@@ -111,13 +116,15 @@ impl Nat {
                 square[left + right] = wide as u64;
                 carry = (wide >> 64) as u64;
             }
-            square[left + self.len] = carry;
+            if carry != 0 {
+                square[left + self.len] = carry;
+            }
         }
-        Nat::from_limbs(&square[..2 * self.len])
+        Nat::from_limbs(&square[..N.min(2 * self.len)])
     }
 
     /// `self - other`, where that is not negative.
-    pub(super) fn minus(&self, other: &Nat) -> Option<Self> {
+    pub(super) fn minus(&self, other: &Self) -> Option<Self> {
         let mut difference = self.clone();
         let mut borrow = false;
         for index in 0..self.len.max(other.len) {
@@ -131,7 +138,7 @@ impl Nat {
 
     /// Quotient, and whether there was a remainder. `divisor` is not 0.
     pub(super) fn divided_by(&self, divisor: u64) -> (Self, bool) {
-        let mut quotient = Nat { limbs: [0; CAPACITY], len: self.len };
+        let mut quotient = Nat { limbs: [0; N], len: self.len };
         let mut remainder = 0u64;
         for index in (0..self.len).rev() {
             let wide = (u128::from(remainder) << 64) | u128::from(self.limbs[index]);
@@ -240,7 +247,7 @@ mod tests {
             small in 1u64..,
             shift in 0u32..1000,
         ) {
-            let (a, b) = (Nat::from_limbs(&left), Nat::from_limbs(&right));
+            let (a, b): (Nat, Nat) = (Nat::from_limbs(&left), Nat::from_limbs(&right));
             prop_assert_eq!(big(&a.squared()), big(&a) * big(&a));
             prop_assert_eq!(big(&a.times(small)), big(&a) * small);
             prop_assert_eq!(big(&a.shifted_left(shift)), big(&a) << shift);

@@ -10,7 +10,7 @@
 //!
 //! How it fails: subnormal numbers (below 2.3e-308) are further within one least subnormal of the relative error, not better.
 
-use super::bins::Bins;
+use super::bins::{Bins, Search};
 use super::codec::{Reader, put_varint};
 use super::mapping::Mapping;
 use crate::error::ProcessorResult;
@@ -161,34 +161,25 @@ impl Quantiles {
             }
             return;
         }
-        let mut passed = 0u64;
-        let mut wanted = percentiles.iter().map(|percentile| percentile.rank(count)).peekable();
-        self.for_each(|bin, held| {
-            passed = passed.saturating_add(held);
-            while let Some(rank) = wanted.next_if(|rank| *rank <= passed) {
-                found(match rank {
-                    1 => least,
-                    rank if rank == count => greatest,
-                    _ => bin.value(mapping).clamp(least, greatest),
-                });
-            }
-        });
-        wanted.for_each(|_| found(greatest));
-    }
-
-    /// Calls `visit` with every bin and its count, by ascending value.
-    fn for_each(&self, mut visit: impl FnMut(Bin, u64)) {
-        match self {
-            Quantiles::Exact { .. } => {}
-            Quantiles::Positive(bins) => bins.for_each(|index, count| visit(Bin::Positive(index), count)),
+        let mut estimate = |rank: u64, value: &dyn Fn() -> f64| {
+            found(match rank {
+                1 => least,
+                rank if rank == count => greatest,
+                _ => value().clamp(least, greatest),
+            });
+        };
+        let mut search = Search::new(percentiles.iter().map(|percentile| percentile.rank(count)));
+        let positive = match self {
+            Quantiles::Exact { .. } => return,
+            Quantiles::Positive(bins) => bins,
             Quantiles::Signed(signed) => {
-                signed.negative.for_each_descending(|index, count| visit(Bin::Negative(index), count));
-                if signed.zeros > 0 {
-                    visit(Bin::Zero, signed.zeros);
-                }
-                signed.positive.for_each(|index, count| visit(Bin::Positive(index), count));
+                let negative = |bin, rank| estimate(rank, &|| -mapping.value(bin));
+                signed.negative.search(true, &mut search, negative);
+                search.pass(signed.zeros, |rank| estimate(rank, &|| 0.0));
+                &signed.positive
             }
-        }
+        };
+        positive.search(false, &mut search, |bin, rank| estimate(rank, &|| mapping.value(bin)));
     }
 
     /// Appends the one encoding of these values. Whether they are exact follows from their count, which the reader knows.
@@ -272,23 +263,6 @@ impl Signed {
     }
 }
 
-/// A bin of either sign.
-enum Bin {
-    Negative(u32),
-    Zero,
-    Positive(u32),
-}
-
-impl Bin {
-    fn value(&self, mapping: &Mapping) -> f64 {
-        match self {
-            Bin::Negative(index) => -mapping.value(*index),
-            Bin::Zero => 0.0,
-            Bin::Positive(index) => mapping.value(*index),
-        }
-    }
-}
-
 /// A percentile from 0 to 100, in billionths of a percent, so that ranks are whole-number arithmetic: the 99.9th of 1,000 is the 999th.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Percentile(u64);
@@ -348,7 +322,7 @@ mod tests {
 
     #[test]
     fn the_header_stays_small() {
-        assert_eq!(size_of::<Quantiles>(), 24);
+        assert_eq!(size_of::<Quantiles>(), 32);
         assert_eq!(size_of::<super::super::sum::ExactSum>(), 24);
         assert_eq!(size_of::<super::super::squares::ExactSquares>(), 40);
     }

@@ -6,7 +6,7 @@
 
 use super::codec::{Reader, put_exact};
 use super::fixed::Fixed;
-use super::nat::{Nat, round_to_f64, scale};
+use super::nat::{ANY, NARROW, NARROW_SQUARES, Nat, round_to_f64, scale};
 use super::sum::{ExactSum, HIDDEN, MANTISSA, decompose};
 use crate::error::ProcessorResult;
 
@@ -152,7 +152,8 @@ impl ExactSquares {
     }
 
     /// Magnitude and position: the sum is `magnitude * 2^(position - 2148)`.
-    fn parts(&self) -> (Nat, u32) {
+    /// A wide sum needs [`ANY`] limbs.
+    fn parts<const N: usize>(&self) -> (Nat<N>, u32) {
         match self {
             ExactSquares::Narrow { exponent: EMPTY, .. } => (Nat::from_limbs(&[]), 0),
             ExactSquares::Narrow { limbs, exponent } => (Nat::from_limbs(limbs), 2 * (*exponent - 1) as u32),
@@ -162,7 +163,14 @@ impl ExactSquares {
 
     /// Appends the one encoding of this sum.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let (magnitude, position) = self.parts();
+        match self {
+            ExactSquares::Narrow { .. } => self.put::<NARROW>(out),
+            ExactSquares::Wide(_) => self.put::<ANY>(out),
+        }
+    }
+
+    fn put<const N: usize>(&self, out: &mut Vec<u8>) {
+        let (magnitude, position) = self.parts::<N>();
         put_exact(out, false, &magnitude, position);
     }
 
@@ -199,11 +207,22 @@ impl ExactSquares {
 
 /// The sample standard deviation, to the last two bits. `None` for fewer than two values, and where it is beyond the range of `f64`.
 pub(super) fn sample_stddev(count: u64, sum: &ExactSum, squares: &ExactSquares) -> Option<f64> {
-    if count < 2 {
-        return None;
+    let distance = match (sum, squares) {
+        (ExactSum::Narrow { exponent, .. }, ExactSquares::Narrow { exponent: other, .. }) => exponent.abs_diff(*other),
+        _ => u32::MAX,
+    };
+    match count {
+        0 | 1 => None,
+        // 256 bits and a count, brought up by twice the distance.
+        _ if distance < 64 * 3 => deviation::<NARROW_SQUARES>(count, sum, squares),
+        _ => deviation::<ANY>(count, sum, squares),
     }
-    let (_, sum, sum_position) = sum.parts();
-    let (squares, squares_position) = squares.parts();
+}
+
+/// [`sample_stddev`] of at least two values, in numbers of `N` limbs.
+fn deviation<const N: usize>(count: u64, sum: &ExactSum, squares: &ExactSquares) -> Option<f64> {
+    let (_, sum, sum_position) = sum.parts::<N>();
+    let (squares, squares_position) = squares.parts::<N>();
     let (left, right) = (squares.times(count), sum.squared());
     let least = squares_position.min(2 * sum_position);
     let numerator = left.shifted_left(squares_position - least).minus(&right.shifted_left(2 * sum_position - least))?;
@@ -225,7 +244,7 @@ fn shifted(integer: &[u64; 4], count: u32) -> Option<[u64; 4]> {
     if integer.iter().all(|limb| *limb == 0) {
         return Some([0; 4]);
     }
-    let number = Nat::from_limbs(integer);
+    let number = Nat::<NARROW>::from_limbs(integer);
     if number.bits() + count > 256 {
         return None;
     }
@@ -246,4 +265,60 @@ fn sum_of(left: &[u64; 4], right: &[u64; 4]) -> Option<[u64; 4]> {
         carry = one | two;
     }
     (!carry).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use num_bigint::BigUint;
+    use proptest::prelude::*;
+
+    /// In units of the square of the least subnormal.
+    fn exact(squares: &ExactSquares) -> BigUint {
+        let (magnitude, position) = squares.parts::<ANY>();
+        let digits = magnitude.limbs().iter().flat_map(|limb| [*limb as u32, (limb >> 32) as u32]).collect();
+        BigUint::new(digits) << position
+    }
+
+    fn exact_square(value: f64) -> BigUint {
+        let (mantissa, field) = decompose(value);
+        (BigUint::from(mantissa) << (field - 1)).pow(2)
+    }
+
+    proptest! {
+        #[test]
+        fn any_state_takes_any_value(
+            limbs in any::<[u64; 4]>(),
+            full in 0usize..=4,
+            exponent in 1i32..1900,
+            offset in -150i32..150,
+            mantissa in any::<u64>(),
+        ) {
+            let mut limbs = limbs;
+            limbs[4 - full..].fill(u64::MAX);
+            let mut squares = ExactSquares::Narrow { limbs, exponent };
+            let field = (exponent + offset).clamp(0, 2046) as u64;
+            let value = f64::from_bits(mantissa & (MANTISSA | 1 << 63) | field << 52);
+            let expected = exact(&squares) + exact_square(value);
+            let mut other = ExactSquares::default();
+            other.add(value);
+            let mut merged = squares.clone();
+            merged.merge(&other);
+            other.merge(&squares);
+            squares.add(value);
+            prop_assert_eq!(exact(&squares), expected.clone());
+            prop_assert_eq!(exact(&merged), expected.clone());
+            prop_assert_eq!(exact(&other), expected);
+        }
+    }
+
+    #[test]
+    fn a_carry_reaches_the_top_limb() {
+        let limbs = [u64::MAX, u64::MAX, u64::MAX, 7];
+        let mut squares = ExactSquares::Narrow { limbs, exponent: 1000 };
+        let before = exact(&squares);
+        squares.add(f64::from_bits(1000 << 52));
+        assert!(matches!(squares, ExactSquares::Narrow { limbs: [_, _, 0, 8], .. }), "{squares:?}");
+        assert_eq!(exact(&squares), before + exact_square(f64::from_bits(1000 << 52)));
+    }
 }

@@ -9,7 +9,7 @@
 
 use super::codec::{Reader, put_exact};
 use super::fixed::Fixed;
-use super::nat::{Nat, round_to_f64};
+use super::nat::{ANY, NARROW, Nat, round_to_f64};
 use crate::error::ProcessorResult;
 
 pub(super) const MANTISSA: u64 = (1 << 52) - 1;
@@ -132,8 +132,8 @@ impl ExactSum {
         }
     }
 
-    /// Sign, magnitude and position: the sum is `±magnitude * 2^(position - 1074)`.
-    pub(super) fn parts(&self) -> (bool, Nat, u32) {
+    /// Sign, magnitude and position: the sum is `±magnitude * 2^(position - 1074)`. A wide sum needs [`ANY`] limbs.
+    pub(super) fn parts<const N: usize>(&self) -> (bool, Nat<N>, u32) {
         match self {
             ExactSum::Narrow { limbs, exponent } => {
                 let integer = join(*limbs);
@@ -149,16 +149,28 @@ impl ExactSum {
 
     /// The nearest `f64`, ties to even; `None` beyond its range.
     pub(super) fn value(&self) -> Option<f64> {
-        let (negative, magnitude, position) = self.parts();
+        match self {
+            ExactSum::Narrow { .. } => self.rounded::<NARROW>(),
+            ExactSum::Wide(_) => self.rounded::<ANY>(),
+        }
+    }
+
+    fn rounded<const N: usize>(&self) -> Option<f64> {
+        let (negative, magnitude, position) = self.parts::<N>();
         round_to_f64(negative, magnitude.limbs(), position as i32 + UNIT, false)
     }
 
     /// The `f64` nearest to the sum divided by `count`; `None` for a count of 0.
     pub(super) fn mean(&self, count: u64) -> Option<f64> {
-        if count == 0 {
-            return None;
+        match self {
+            _ if count == 0 => None,
+            ExactSum::Narrow { .. } => self.divided::<NARROW>(count),
+            ExactSum::Wide(_) => self.divided::<ANY>(count),
         }
-        let (negative, magnitude, position) = self.parts();
+    }
+
+    fn divided<const N: usize>(&self, count: u64) -> Option<f64> {
+        let (negative, magnitude, position) = self.parts::<N>();
         // 128 more bits leave at least 64 in the quotient by any count.
         let (quotient, inexact) = magnitude.shifted_left(128).divided_by(count);
         round_to_f64(negative, quotient.limbs(), position as i32 + UNIT - 128, inexact)
@@ -166,7 +178,14 @@ impl ExactSum {
 
     /// Appends the one encoding of this sum.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let (negative, magnitude, position) = self.parts();
+        match self {
+            ExactSum::Narrow { .. } => self.put::<NARROW>(out),
+            ExactSum::Wide(_) => self.put::<ANY>(out),
+        }
+    }
+
+    fn put<const N: usize>(&self, out: &mut Vec<u8>) {
+        let (negative, magnitude, position) = self.parts::<N>();
         put_exact(out, negative, &magnitude, position);
     }
 
@@ -224,4 +243,50 @@ fn split(integer: i128) -> [u64; 2] {
 fn shifted(integer: i128, count: i32) -> Option<i128> {
     let spare = if integer < 0 { integer.leading_ones() } else { integer.leading_zeros() } as i32 - 1;
     (count <= spare).then(|| integer << count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use num_bigint::{BigInt, Sign};
+    use proptest::prelude::*;
+
+    /// In units of the least subnormal.
+    fn exact(sum: &ExactSum) -> BigInt {
+        let (negative, magnitude, position) = sum.parts::<ANY>();
+        let digits = magnitude.limbs().iter().flat_map(|limb| [*limb as u32, (limb >> 32) as u32]).collect();
+        BigInt::new(if negative { Sign::Minus } else { Sign::Plus }, digits) << position
+    }
+
+    fn exact_value(value: f64) -> BigInt {
+        let (mantissa, field) = decompose(value);
+        let integer = BigInt::from(mantissa) << (field - 1);
+        if value < 0.0 { -integer } else { integer }
+    }
+
+    proptest! {
+        #[test]
+        fn any_state_takes_any_value(
+            limbs in any::<[u64; 2]>(),
+            full in any::<bool>(),
+            exponent in 1i32..2000,
+            offset in -100i32..100,
+            mantissa in any::<u64>(),
+        ) {
+            let limbs = if full { [u64::MAX, limbs[1] | 0x7fff << 48 & !(1 << 63)] } else { limbs };
+            let mut sum = ExactSum::Narrow { limbs, exponent };
+            let field = (exponent + offset).clamp(0, 2046) as u64;
+            let value = f64::from_bits(mantissa & (MANTISSA | 1 << 63) | field << 52);
+            let expected = exact(&sum) + exact_value(value);
+            let mut other = ExactSum::default();
+            other.add(value);
+            let mut merged = sum.clone();
+            merged.merge(&other);
+            other.merge(&sum);
+            sum.add(value);
+            prop_assert_eq!(exact(&sum), expected.clone());
+            prop_assert_eq!(exact(&merged), expected.clone());
+            prop_assert_eq!(exact(&other), expected);
+        }
+    }
 }
