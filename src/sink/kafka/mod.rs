@@ -17,3 +17,6 @@ mod side;
 pub use config::producer_config;
 pub(super) use results::KafkaResults;
 pub(super) use side::KafkaSide;
+
+#[cfg(test)]
+mod tests;
