@@ -5,6 +5,7 @@
 //! into the batch for the worker that owns its key. A source never blocks and never looks into a record.
 
 mod intake;
+pub mod kafka;
 
 pub use intake::{Intake, NoOrigin, PartitionSlot, RecordOrigin};
 
