@@ -8,6 +8,7 @@
 //! that panics ends the run as well. What can be waited for (a broker that is away) is waited for inside the sink, without an
 //! end, and shows as trouble: see [`SinkContext`].
 
+pub mod operator;
 mod build;
 mod civil;
 mod console;
