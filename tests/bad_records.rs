@@ -36,11 +36,9 @@ fn config(name: &str) -> EventConfig {
     };
     match name {
         "listed" => listed,
-        "every_number" => EventConfig {
-            key: Vec::new(),
-            values: ValueFields::EveryNumberUnder(FieldPath::parse("data")),
-            ..listed
-        },
+        "every_number" => {
+            EventConfig { key: Vec::new(), values: ValueFields::EveryNumberUnder(FieldPath::parse("data")), ..listed }
+        }
         "epoch_s" => EventConfig { timestamp_format: TimestampFormat::EpochSeconds, ..listed },
         other => panic!("no configuration is called {other}"),
     }
@@ -76,7 +74,11 @@ fn the_corpus_is_broad() {
     assert_eq!(names.len(), cases.len(), "two cases have one name");
     assert!(cases.len() >= 60);
     let reasons: BTreeSet<&str> = cases.iter().map(|case| case.reason.as_str()).collect();
-    assert!(["malformed", "missing_key", "missing_timestamp", "missing_value", "not_a_number"].iter().all(|r| reasons.contains(r)));
+    assert!(
+        ["malformed", "missing_key", "missing_timestamp", "missing_value", "not_a_number"]
+            .iter()
+            .all(|r| reasons.contains(r))
+    );
 }
 
 /// A decoder that has just refused a record reads the next good one as if nothing had been.
@@ -91,6 +93,11 @@ fn a_bad_record_leaves_no_trace() {
         let _ = decoder.decode(case.payload.unwrap_or_default().as_bytes(), &mut row);
         row.clear();
         decoder.decode(good, &mut row).expect("a good record");
-        assert_eq!((row.time, &row.key, &row.values), (expected.time, &expected.key, &expected.values), "{}", case.name);
+        assert_eq!(
+            (row.time, &row.key, &row.values),
+            (expected.time, &expected.key, &expected.values),
+            "{}",
+            case.name
+        );
     }
 }

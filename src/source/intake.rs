@@ -13,9 +13,7 @@ use super::Settled;
 use super::partition::Partition;
 use crate::config::{ErrorPolicy, WatermarkConfig};
 use crate::error::{ProcessorError, ProcessorResult};
-use crate::event::{
-    BadRecord, Decoded, Decoder, Offset, PartitionName, Reason, RowBatch, RowScratch, WorkerIndex,
-};
+use crate::event::{BadRecord, Decoded, Decoder, Offset, PartitionName, Reason, RowBatch, RowScratch, WorkerIndex};
 use crate::exchange::Router;
 use crate::sink::SideRecord;
 use crate::time::watermark::Lateness;
@@ -104,7 +102,13 @@ struct PartitionIntake {
 
 impl Intake {
     /// For worker `worker` of `peers`.
-    pub fn new(decoder: Box<dyn Decoder>, worker: WorkerIndex, peers: usize, capacity: usize, rules: IntakeRules) -> Self {
+    pub fn new(
+        decoder: Box<dyn Decoder>,
+        worker: WorkerIndex,
+        peers: usize,
+        capacity: usize,
+        rules: IntakeRules,
+    ) -> Self {
         Self {
             decoder,
             row: RowScratch::default(),
@@ -416,4 +420,3 @@ impl Rejection {
         }
     }
 }
-
