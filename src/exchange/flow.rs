@@ -6,8 +6,8 @@
 //! slows the readers, and memory stays flat.
 
 use crate::event::WorkerIndex;
-use serde::{Deserialize, Serialize};
 use crate::time::Time;
+use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::rc::Rc;
 use timely::dataflow::Stream;

@@ -8,7 +8,6 @@
 //! that panics ends the run as well. What can be waited for (a broker that is away) is waited for inside the sink, without an
 //! end, and shows as trouble: see [`SinkContext`].
 
-pub mod operator;
 mod build;
 mod civil;
 mod console;
@@ -19,6 +18,7 @@ mod hub;
 mod kafka;
 mod lane;
 mod lines;
+pub mod operator;
 mod result;
 mod retry;
 mod side;

@@ -27,7 +27,10 @@ pub struct SinkSettings {
 }
 
 /// Builds the sink operator. Nothing flows out of it; its output is there to be watched.
-pub fn sink<'scope>(results: Stream<'scope, Time, Vec<ResultBatch>>, mut settings: SinkSettings) -> Stream<'scope, Time, Vec<()>> {
+pub fn sink<'scope>(
+    results: Stream<'scope, Time, Vec<ResultBatch>>,
+    mut settings: SinkSettings,
+) -> Stream<'scope, Time, Vec<()>> {
     let scope = results.scope();
     let mut builder = OperatorBuilder::new("sink".to_owned(), scope);
     let address = builder.operator_info().address.to_vec();

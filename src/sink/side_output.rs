@@ -376,9 +376,14 @@ mod tests {
                     sender.send(late_record(&vec![7; size]));
                 }
             });
-            std::thread::sleep(Duration::from_millis(100));
+            let pending = || output.shared.as_ref().unwrap().context.pending() as usize;
+            wait_until("the sender is stuck", || {
+                let before = pending();
+                std::thread::sleep(Duration::from_millis(100));
+                before > 0 && pending() == before
+            });
             assert!(!sending.is_finished(), "{count} records of {size} bytes should not fit");
-            let pending = output.shared.as_ref().unwrap().context.pending() as usize;
+            let pending = pending();
             // What the sink has been given, and what waits.
             assert!(pending <= 2 * MOST_RECORDS && (pending - 1) * size <= 2 * MOST_BYTES.max(size), "{pending}");
             script.held.store(false, Ordering::SeqCst);

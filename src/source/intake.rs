@@ -106,7 +106,13 @@ struct PartitionIntake {
 
 impl Intake {
     /// For worker `worker` of `peers`.
-    pub fn new(decoder: Box<dyn Decoder>, worker: WorkerIndex, peers: usize, capacity: usize, rules: IntakeRules) -> Self {
+    pub fn new(
+        decoder: Box<dyn Decoder>,
+        worker: WorkerIndex,
+        peers: usize,
+        capacity: usize,
+        rules: IntakeRules,
+    ) -> Self {
         Self {
             decoder,
             row: RowScratch::default(),
@@ -425,4 +431,3 @@ impl Rejection {
         }
     }
 }
-

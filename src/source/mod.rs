@@ -7,12 +7,12 @@
 pub mod file;
 pub mod generator;
 mod intake;
-pub mod operator;
-pub mod peers;
-mod partition;
 pub mod kafka;
 mod lines;
 pub mod memory;
+pub mod operator;
+mod partition;
+pub mod peers;
 pub mod stdin;
 
 pub use intake::{Intake, IntakeCounts, IntakeRules, NoOrigin, PartitionSlot, RecordOrigin, SideWriter};

@@ -132,9 +132,8 @@ mod tests {
 
     #[test]
     fn the_total_order_extends_the_partial_one() {
-        let times: Vec<Time> = (0..4)
-            .flat_map(|e| [-3, 0, 7].map(|t| Time::new(Epoch::new(e), EventTime::from_millis(t))))
-            .collect();
+        let times: Vec<Time> =
+            (0..4).flat_map(|e| [-3, 0, 7].map(|t| Time::new(Epoch::new(e), EventTime::from_millis(t)))).collect();
         for a in &times {
             for b in &times {
                 assert!(!a.less_equal(b) || a <= b, "{a:?} {b:?}");

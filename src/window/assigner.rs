@@ -68,9 +68,8 @@ impl SlidingWindowAssigner {
         let time = i128::from(time.as_millis());
         let last = time.div_euclid(slide);
         let first = (time - size).div_euclid(slide) + 1;
-        let clamp = |millis: i128| {
-            EventTime::from_millis(millis.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
-        };
+        let clamp =
+            |millis: i128| EventTime::from_millis(millis.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64);
         (first..=last).map(|n| TimeWindow { start: clamp(n * slide), end: clamp(n * slide + size) }).collect()
     }
 }

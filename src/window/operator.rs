@@ -19,9 +19,9 @@ use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, ParallelizationContract, Pipeline};
-use timely::dataflow::operators::{Capability, InputCapability};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::{Capability, InputCapability};
 use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::Activator;
 
@@ -81,7 +81,8 @@ fn window_with<'scope>(
     let (results, results_stream) = builder.new_output::<Vec<ResultBatch>>();
     let (acknowledgements, acknowledgements_stream) = builder.new_output::<Vec<Acknowledgement>>();
     let mut results = OutputBuilder::<_, CapacityContainerBuilder<Vec<ResultBatch>>>::from(results);
-    let mut acknowledgements = OutputBuilder::<_, CapacityContainerBuilder<Vec<Acknowledgement>>>::from(acknowledgements);
+    let mut acknowledgements =
+        OutputBuilder::<_, CapacityContainerBuilder<Vec<Acknowledgement>>>::from(acknowledgements);
 
     builder.build(move |capabilities| {
         drop(capabilities);
@@ -153,11 +154,7 @@ impl WindowOperator {
     }
 
     /// Sends the results that are due, and forgets what can no longer change.
-    fn fire(
-        &mut self,
-        frontier: &MutableAntichain<Time>,
-        mut send: impl FnMut(&Capability<Time>, ResultBatch),
-    ) {
+    fn fire(&mut self, frontier: &MutableAntichain<Time>, mut send: impl FnMut(&Capability<Time>, ResultBatch)) {
         let frontier = event_time_of(frontier).unwrap_or(EventTime::MAX);
         while let Some(due) = self.state.next_due(frontier) {
             if (self.settings.sinks_are_behind)() {

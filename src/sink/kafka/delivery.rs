@@ -56,6 +56,8 @@ pub(super) struct Delivery {
     unsettled: Vec<Outgoing>,
     /// How many of them the producer has.
     enqueued: usize,
+    /// The last attempt failed. librdkafka remembers a topic's error until it asks for metadata again.
+    ask_again: bool,
 }
 
 /// What the producer reports back.
@@ -140,6 +142,7 @@ impl Delivery {
             context: None,
             unsettled: Vec::new(),
             enqueued: 0,
+            ask_again: false,
         })
     }
 
@@ -181,12 +184,18 @@ impl Delivery {
     /// Takes a record; it is on its way when there is room. Never waits and never fails: [`Delivery::settle`] does.
     pub fn push(&mut self, record: Outgoing) {
         self.unsettled.push(record);
-        self.enqueue();
+        if !self.ask_again {
+            self.enqueue();
+        }
     }
 
     /// Returns when the broker has acknowledged every record. After an error, what was not acknowledged, and all that came after
     /// it, is sent again by the next call.
     pub fn settle(&mut self) -> ProcessorResult<()> {
+        if std::mem::take(&mut self.ask_again) {
+            // Only for its effect; where it fails, the records' own failures say more.
+            let _ = self.producer.client().fetch_metadata(Some(&self.topic), METADATA_TIMEOUT);
+        }
         let mut progress = Instant::now();
         let mut reported: Option<Instant> = None;
         let mut left = usize::MAX;
@@ -255,6 +264,7 @@ impl Delivery {
         if too_large && self.oversize == Oversize::Cut && self.cut(self.enqueued) {
             return Ok(());
         }
+        self.ask_again = true;
         Err(ProcessorError::Kafka(format!("{} (broker: {})", failure.reason, self.servers)))
     }
 

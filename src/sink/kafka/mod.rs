@@ -19,3 +19,6 @@ pub use config::producer_config;
 pub(super) use results::KafkaResults;
 pub(super) use side::KafkaSide;
 pub use topic::TopicWriter;
+
+#[cfg(test)]
+mod tests;
