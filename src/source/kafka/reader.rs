@@ -3,6 +3,7 @@
 use super::batch::{BatchReader, FetchQueue, Record, RecordKind, TopicHandle, Waker};
 use super::brokers::{Brokers, PartitionId};
 use super::client_config::consumer_config;
+use super::commit_queue::CommitQueue;
 use super::commits::{Commit, Commits};
 use super::context::{Client, ReaderContext, creation_error};
 use super::helper::{Helper, Notice, Opening, Question, Request, Settings};
@@ -123,6 +124,7 @@ impl KafkaSource {
             reach: Reach::new(observer.clone(), consumer.bootstrap_servers.clone()),
             known: vec![0; topics.len()],
             commits: Commits::default(),
+            commit_queue: CommitQueue::new(client.clone()),
         };
         spawn(helper, worker, control)?;
         let now = Instant::now();
