@@ -5,6 +5,8 @@
 pub mod aggregate;
 pub mod cli;
 pub mod config;
+#[path = "../dataflows/mod.rs"]
+pub mod dataflows;
 pub mod error;
 pub mod event;
 pub mod exchange;

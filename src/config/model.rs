@@ -255,7 +255,7 @@ pub enum WatermarkStrategy {
 pub struct AggregationConfig {
     /// The aggregates, without doubles, in the order given.
     pub enabled: Vec<AggregateKind>,
-    /// Which percentiles, where [`AggregateKind::Percentile`] is enabled: 0 to 100, ascending, without doubles.
+    /// Which percentiles: 0 to 100, ascending, without doubles; none unless [`AggregateKind::Percentile`] is enabled.
     pub percentiles: Vec<f64>,
     /// The relative error of percentiles of windows with many values, 0.001 to 0.1.
     pub relative_error: f64,
@@ -335,7 +335,7 @@ pub enum ErrorPolicy {
 }
 
 /// How to read from Kafka.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConsumerConfig {
     /// `host:port,...`.
     pub bootstrap_servers: String,
@@ -367,7 +367,7 @@ pub enum OffsetReset {
 }
 
 /// How to write to Kafka.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ProducerConfig {
     /// `host:port,...`.
     pub bootstrap_servers: String,

@@ -6,12 +6,24 @@
 
 mod batch;
 mod decode;
+mod feedback;
+mod field_names;
 mod ids;
+mod json;
 mod key;
+mod number;
+mod public;
 mod reason;
+mod timestamp;
+mod typed;
 
 pub use batch::{DictionaryEntry, LateRow, RowBatch};
 pub use decode::{BadRecord, Decoded, Decoder, FieldIndex, RowScratch};
+pub use feedback::FeedbackEvent;
 pub use ids::{Offset, PartitionName, WorkerIndex};
-pub use key::{GroupingKey, KeyGroup, KEY_GROUPS};
+pub use json::JsonDecoder;
+pub use key::{GroupingKey, KEY_GROUPS, KeyGroup};
+pub use public::{EventMetadata, EventTimestamp, ProcessorEvent};
 pub use reason::Reason;
+pub use timestamp::probable_cause;
+pub use typed::{TypedDecoder, TypedJsonDecoder, TypedNames, ValueSink};

@@ -2,29 +2,77 @@
 //!
 //! The model: workers hand batches of results to the [`SinkHub`], which gives a ticket for each and never blocks; every sink
 //! runs on a thread of its own and acknowledges what is durable; the hub's acknowledged ticket is the least over all sinks.
+//! Late records and dead letters go through a [`SideOutput`] instead, whose queue is bounded: it slows the readers.
+//!
+//! How it fails: a write that fails is tried again by the [`RetryPolicy`], then the run ends with the sink's reason. A sink
+//! that panics ends the run as well. What can be waited for (a broker that is away) is waited for inside the sink, without an
+//! end, and shows as trouble: see [`SinkContext`].
 
+pub mod operator;
+mod build;
+mod civil;
+mod console;
+mod context;
+mod encode;
+mod file;
+mod hub;
+mod kafka;
+mod lane;
+mod lines;
 mod result;
+mod retry;
 mod side;
+mod side_encode;
+mod side_output;
+mod spec;
+mod stdout;
+mod user;
 
+pub use build::{build, dead_letter_output, late_output};
+pub use context::{NoObserver, SinkContext, SinkObserver, Trouble};
+pub use encode::{encode_record_key, encode_result};
+pub use file::ProcessIdentity;
+pub use hub::{HubSummary, SinkHub, SinkSummary};
+pub use kafka::producer_config;
 pub use result::{Firing, ResultBatch, ResultOp, ResultRow, ResultValue, TimeWindow};
+pub use retry::RetryPolicy;
 pub use side::SideRecord;
+pub use side_encode::encode_side_record;
+pub use side_output::{SideOutput, SideSink};
+pub use spec::{ConsoleSink, FileSink, IntoSinkSpec, KafkaAggregationSink, SinkSpec, StdoutSink};
+pub use user::{EventSink, to_aggregation_result};
 
 use crate::error::ProcessorResult;
+use std::time::Duration;
 
 /// A place for results. Each runs on a thread of its own, so that it may block.
 pub trait ResultSink: Send {
     /// What logs and metrics call it: `kafka`, `file`, `stdout`, `console`, or the user's word.
     fn name(&self) -> &str;
 
+    /// Called once, on the sink's thread, before anything else. An error ends the run at once: what can be waited for is
+    /// waited for in here.
+    fn open(&mut self, context: SinkContext) -> ProcessorResult<()> {
+        let _ = context;
+        Ok(())
+    }
+
     /// Takes a batch. It may return before the batch is durable.
+    ///
+    /// After an error it is called again with the same batch, and what the failed call had already done must not be done twice.
     fn write(&mut self, rows: &[ResultRow]) -> ProcessorResult<()>;
 
-    /// Returns when everything written is as durable as this sink can make it.
+    /// Returns when everything written is as durable as this sink can make it. After an error it is called again.
     fn flush(&mut self) -> ProcessorResult<()>;
 
-    /// The orderly end: flushes, and makes visible what waits for the end.
+    /// The orderly end: flushes, and makes visible what waits for the end. Not called when the run has failed.
     fn close(&mut self) -> ProcessorResult<()> {
         self.flush()
+    }
+
+    /// How long a written batch may wait for company before it is flushed. Zero flushes as soon as no batch is waiting.
+    fn linger(&self) -> Duration {
+        Duration::ZERO
     }
 }
 

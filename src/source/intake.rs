@@ -1,8 +1,28 @@
-//! The intake: from payloads to batches of rows. (Interface; the body follows.)
+//! The intake: from payloads to batches of rows.
+//!
+//! The model: a record is decoded into one row, judged, and routed. The judgement uses the watermark of the record's own
+//! partition as it was before the record, so it depends on nothing but the partition's content:
+//! on time or within the allowed lateness, it becomes a row (a late one together with the watermark it was judged against);
+//! further behind, or too far ahead of the wall clock, it goes to the late side output and moves no watermark; unreadable, it
+//! follows the error policy.
+//!
+//! How it fails: only the policy `fail` ends the run, with an error that names partition and offset. Everything else is counted
+//! by partition and reason.
 
-use crate::error::ProcessorResult;
-use crate::event::{Offset, PartitionName};
-use crate::time::EventTime;
+use super::Settled;
+use super::partition::Partition;
+use crate::config::{ErrorPolicy, WatermarkConfig};
+use crate::error::{ProcessorError, ProcessorResult};
+use crate::event::{
+    BadRecord, Decoded, Decoder, Offset, PartitionName, Reason, RowBatch, RowScratch, WorkerIndex,
+};
+use crate::exchange::Router;
+use crate::sink::SideRecord;
+use crate::time::watermark::Lateness;
+use crate::time::{EventTime, Span};
+use crate::window::Windowing;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// A partition, to the intake of the worker that reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,19 +45,99 @@ pub struct NoOrigin;
 
 impl RecordOrigin for NoOrigin {}
 
-/// Decodes, judges and routes the records of one worker.
-pub struct Intake {}
+/// Takes a record that made it into no window.
+pub type SideWriter = Arc<dyn Fn(SideRecord) + Send + Sync>;
 
-#[allow(unused_variables)]
+/// The rules by which records are judged.
+#[derive(Clone)]
+pub struct IntakeRules {
+    /// Watermarks and the bound on future timestamps.
+    pub watermark: WatermarkConfig,
+    /// The windows, for their ends and the allowed lateness.
+    pub windowing: Windowing,
+    /// What becomes of bad records.
+    pub policy: ErrorPolicy,
+    /// Where records go that time rules out.
+    pub late: SideWriter,
+    /// Where bad records go under [`ErrorPolicy::DeadLetter`].
+    pub dead_letter: SideWriter,
+}
+
+/// What happened since the last time it was asked; for metrics and the summary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IntakeCounts {
+    /// Records that became rows.
+    pub events: u64,
+    /// Rows among them that were late.
+    pub late: u64,
+    /// Records that the filter left out.
+    pub filtered: u64,
+    /// Records without a value.
+    pub tombstones: u64,
+    /// Records read again whose windows an earlier run has completed.
+    pub replayed: u64,
+    /// Records that made it into no window, by partition and reason.
+    pub dropped: Vec<(PartitionSlot, Reason, u64)>,
+}
+
+/// Decodes, judges and routes the records of one worker.
+pub struct Intake {
+    decoder: Box<dyn Decoder>,
+    row: RowScratch,
+    partitions: Vec<PartitionIntake>,
+    router: Router,
+    rules: IntakeRules,
+    counts: IntakeCounts,
+    ready: bool,
+    latest_allowed: EventTime,
+    /// Below this the frontier may have passed: the time of the capability with which this poll's rows are sent.
+    sending_at: EventTime,
+    read_at_micros: i64,
+}
+
+struct PartitionIntake {
+    partition: Partition,
+    dropped: [u64; Reason::ALL.len()],
+    /// First offset and latest event time of this poll's rows.
+    polled: Option<(Offset, EventTime)>,
+}
+
 impl Intake {
+    /// For worker `worker` of `peers`.
+    pub fn new(decoder: Box<dyn Decoder>, worker: WorkerIndex, peers: usize, capacity: usize, rules: IntakeRules) -> Self {
+        Self {
+            decoder,
+            row: RowScratch::default(),
+            partitions: Vec::new(),
+            router: Router::new(worker, peers, capacity),
+            rules,
+            counts: IntakeCounts::default(),
+            ready: false,
+            latest_allowed: EventTime::MAX,
+            sending_at: EventTime::MIN,
+            read_at_micros: 0,
+        }
+    }
+
     /// Announces a partition. Until it is closed or idle it holds the frontier back.
     ///
-    /// `closed_before` is what [`super::Settled`] said in an earlier run of the same job, or [`EventTime::MIN`].
+    /// `closed_before` is what [`Settled`] said in an earlier run of the same job, or [`EventTime::MIN`].
     pub fn open_partition(&mut self, name: PartitionName, closed_before: EventTime) -> PartitionSlot {
-        todo!()
+        let slot = PartitionSlot(self.partitions.len() as u32);
+        let mut partition = Partition::new(name, closed_before, self.rules.watermark.max_out_of_orderness);
+        partition.returned = self.ready;
+        self.partitions.push(PartitionIntake { partition, dropped: [0; Reason::ALL.len()], polled: None });
+        slot
+    }
+
+    /// Says that the partitions which exist at the start have all been opened. Before this the worker holds the frontier back
+    /// even when it has no partition.
+    pub fn set_ready(&mut self) {
+        self.ready = true;
     }
 
     /// Takes one record. The error is the end of the run: a bad record under the policy `fail`.
+    #[inline]
     pub fn record(
         &mut self,
         slot: PartitionSlot,
@@ -45,7 +145,78 @@ impl Intake {
         payload: &[u8],
         origin: &dyn RecordOrigin,
     ) -> ProcessorResult<()> {
-        todo!()
+        self.row.clear();
+        match self.decoder.decode(payload, &mut self.row) {
+            Ok(Decoded::Row) => {
+                if let Err(rejection) = self.admit(slot, offset) {
+                    self.reject(slot, offset, rejection, payload.to_vec(), origin);
+                }
+                Ok(())
+            }
+            Ok(Decoded::Filtered) => {
+                self.counts.filtered += 1;
+                self.advance(slot, offset);
+                Ok(())
+            }
+            Err(bad) => self.bad(slot, offset, bad, payload, origin),
+        }
+    }
+
+    /// Takes one event that is a row already. `raw` makes its bytes for the side output.
+    pub fn row(
+        &mut self,
+        slot: PartitionSlot,
+        offset: Offset,
+        row: &mut RowScratch,
+        raw: &mut dyn FnMut() -> Vec<u8>,
+    ) -> ProcessorResult<()> {
+        std::mem::swap(&mut self.row, row);
+        let admitted = self.admit(slot, offset);
+        std::mem::swap(&mut self.row, row);
+        if let Err(rejection) = admitted {
+            self.reject(slot, offset, rejection, raw(), &NoOrigin);
+        }
+        Ok(())
+    }
+
+    /// Takes one record that is no row. The error is the end of the run, under the policy `fail`.
+    #[cold]
+    pub fn bad(
+        &mut self,
+        slot: PartitionSlot,
+        offset: Offset,
+        bad: BadRecord,
+        payload: &[u8],
+        origin: &dyn RecordOrigin,
+    ) -> ProcessorResult<()> {
+        self.advance(slot, offset);
+        let state = &mut self.partitions[slot.0 as usize];
+        state.dropped[bad.reason as usize] += 1;
+        match self.rules.policy {
+            ErrorPolicy::Skip | ErrorPolicy::Retry => {
+                tracing::debug!(target: "records", partition = %state.partition.name, %offset, reason = %bad.reason, "{}", bad.detail);
+                Ok(())
+            }
+            ErrorPolicy::Fail => Err(ProcessorError::BadRecord(format!(
+                "{} at offset {offset}: {}: {} (error_handling.policy is `fail`)",
+                state.partition.name, bad.reason, bad.detail
+            ))),
+            ErrorPolicy::DeadLetter => {
+                (self.rules.dead_letter)(SideRecord {
+                    reason: bad.reason,
+                    detail: bad.detail,
+                    origin: state.partition.name.clone(),
+                    offset,
+                    timestamp: None,
+                    watermark: None,
+                    late_by: None,
+                    payload: payload.to_vec(),
+                    key: origin.key(),
+                    headers: origin.headers(),
+                });
+                Ok(())
+            }
+        }
     }
 
     /// Takes one record that is larger than the source reads: it goes where bad records go, with its first bytes.
@@ -56,22 +227,193 @@ impl Intake {
         first_bytes: &[u8],
         size: u64,
     ) -> ProcessorResult<()> {
-        todo!()
+        let detail = format!("a record of {size} bytes; only its first {} are kept", first_bytes.len());
+        self.bad(slot, offset, BadRecord::new(Reason::TooLarge, detail), first_bytes, &NoOrigin)
     }
 
     /// Takes note of a record without a value; it is counted and passed over.
     pub fn tombstone(&mut self, slot: PartitionSlot, offset: Offset) {
-        todo!()
+        self.counts.tombstones += 1;
+        self.advance(slot, offset);
     }
 
     /// Says whether the partition is idle: read to its end, and silent for the idle time-out. An idle partition does not hold
     /// the frontier back; the next record wakes it.
     pub fn set_idle(&mut self, slot: PartitionSlot, idle: bool) {
-        todo!()
+        let partition = &mut self.partitions[slot.0 as usize].partition;
+        if partition.idle && !idle {
+            partition.returned = true;
+        }
+        partition.idle = idle;
     }
 
     /// Says that a partition has ended.
     pub fn close_partition(&mut self, slot: PartitionSlot) {
-        todo!()
+        self.partitions[slot.0 as usize].partition.closed = true;
+    }
+
+    /// Judges the row in the scratch and routes it.
+    #[inline]
+    fn admit(&mut self, slot: PartitionSlot, offset: Offset) -> Result<(), Rejection> {
+        let time = self.row.time;
+        let state = &mut self.partitions[slot.0 as usize];
+        state.partition.position = Offset(offset.0 + 1);
+        state.partition.records += 1;
+        if state.partition.idle {
+            state.partition.idle = false;
+            state.partition.returned = true;
+        }
+        if time > self.latest_allowed {
+            return Err(Rejection::Future);
+        }
+        let watermark = state.partition.watermark.watermark();
+        let late = match state.partition.watermark.judge(time, self.rules.windowing.allowed_lateness()) {
+            Lateness::OnTime => None,
+            Lateness::Accepted => Some(watermark),
+            Lateness::TooLate(by) => return Err(Rejection::Late(watermark, by)),
+        };
+        state.partition.watermark.observe(time);
+        if state.partition.returned && self.rules.windowing.is_closed_at(time, self.sending_at) {
+            return Err(Rejection::Expired(self.sending_at));
+        }
+        if state.partition.closed_before > EventTime::MIN
+            && self.rules.windowing.last_end(time) <= state.partition.closed_before
+        {
+            self.counts.replayed += 1;
+            return Ok(());
+        }
+        state.polled = Some(match state.polled {
+            None => (offset, time),
+            Some((first, latest)) => (first, latest.max(time)),
+        });
+        self.counts.events += 1;
+        self.counts.late += u64::from(late.is_some());
+        let decoder = &self.decoder;
+        self.router.push(&self.row, late, |encoded| decoder.render_key(encoded));
+        Ok(())
+    }
+
+    #[cold]
+    fn reject(
+        &mut self,
+        slot: PartitionSlot,
+        offset: Offset,
+        rejection: Rejection,
+        payload: Vec<u8>,
+        origin: &dyn RecordOrigin,
+    ) {
+        let time = self.row.time;
+        let state = &mut self.partitions[slot.0 as usize];
+        let reason = rejection.reason();
+        state.dropped[reason as usize] += 1;
+        let (watermark, late_by) = match rejection {
+            Rejection::Late(watermark, by) => (Some(watermark), Some(by)),
+            Rejection::Expired(frontier) => (Some(frontier), Some(frontier.since(time))),
+            Rejection::Future => (None, None),
+        };
+        (self.rules.late)(SideRecord {
+            reason,
+            detail: rejection.describe(time, &self.rules),
+            origin: state.partition.name.clone(),
+            offset,
+            timestamp: Some(time),
+            watermark,
+            late_by,
+            payload,
+            key: origin.key(),
+            headers: origin.headers(),
+        });
+    }
+
+    fn advance(&mut self, slot: PartitionSlot, offset: Offset) {
+        let partition = &mut self.partitions[slot.0 as usize].partition;
+        partition.position = Offset(offset.0 + 1);
+        partition.records += 1;
+    }
+
+    /// Begins a poll at this wall-clock time. The poll's rows will be sent with a capability of `sending_at`.
+    pub fn begin_poll(&mut self, now: EventTime, read_at_micros: i64, sending_at: EventTime) {
+        self.latest_allowed = now.saturating_add(self.rules.watermark.max_future_skew);
+        self.read_at_micros = read_at_micros;
+        self.sending_at = sending_at;
+    }
+
+    /// Ends a poll: hands the batches to `send`.
+    pub fn end_poll(&mut self, now: Instant, send: impl FnMut(RowBatch)) {
+        for state in &mut self.partitions {
+            if let Some((first, latest)) = state.polled.take() {
+                state.partition.note_needed(first, self.rules.windowing.last_end(latest));
+                state.partition.last_record = Some(now);
+            }
+        }
+        self.router.flush(self.decoder.fields(), self.read_at_micros, send);
+    }
+
+    /// The partitions, in the order in which they were opened.
+    pub fn partitions(&self) -> impl ExactSizeIterator<Item = &Partition> {
+        self.partitions.iter().map(|state| &state.partition)
+    }
+
+    /// Whether [`Intake::set_ready`] was called.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// What is settled newly when the results of all windows that end before `frontier` are written.
+    pub fn settle(&mut self, frontier: EventTime) -> Vec<Settled> {
+        let lateness = self.rules.windowing.allowed_lateness();
+        let settle = |(index, state): (usize, &mut PartitionIntake)| {
+            state.partition.settle(PartitionSlot(index as u32), frontier, lateness)
+        };
+        self.partitions.iter_mut().enumerate().filter_map(settle).collect()
+    }
+
+    /// What happened since the last call.
+    pub fn take_counts(&mut self) -> IntakeCounts {
+        let mut counts = std::mem::take(&mut self.counts);
+        for (index, state) in self.partitions.iter_mut().enumerate() {
+            for reason in Reason::ALL {
+                let dropped = std::mem::take(&mut state.dropped[reason as usize]);
+                if dropped > 0 {
+                    counts.dropped.push((PartitionSlot(index as u32), reason, dropped));
+                }
+            }
+        }
+        counts
     }
 }
+
+/// Why time rules a row out.
+enum Rejection {
+    Late(EventTime, Span),
+    Expired(EventTime),
+    Future,
+}
+
+impl Rejection {
+    fn reason(&self) -> Reason {
+        match self {
+            Rejection::Late(..) => Reason::Late,
+            Rejection::Expired(_) => Reason::Expired,
+            Rejection::Future => Reason::Future,
+        }
+    }
+
+    fn describe(&self, time: EventTime, rules: &IntakeRules) -> String {
+        match self {
+            Rejection::Late(watermark, by) => format!(
+                "{} ms behind its partition's watermark {watermark}; allowed_lateness is {} ms",
+                by.as_millis(),
+                rules.windowing.allowed_lateness().as_millis()
+            ),
+            Rejection::Expired(frontier) => {
+                format!("its partition was idle, and the frontier has passed its window: {frontier}")
+            }
+            Rejection::Future => format!(
+                "{time} is further ahead of the wall clock than max_future_skew, {} ms",
+                rules.watermark.max_future_skew.as_millis()
+            ),
+        }
+    }
+}
+

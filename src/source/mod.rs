@@ -4,10 +4,19 @@
 //! each record to the [`Intake`], which decodes it, judges its lateness against its own partition's watermark, and puts the row
 //! into the batch for the worker that owns its key. A source never blocks and never looks into a record.
 
+pub mod file;
+pub mod generator;
 mod intake;
+pub mod operator;
+pub mod peers;
+mod partition;
 pub mod kafka;
+mod lines;
+pub mod memory;
+pub mod stdin;
 
-pub use intake::{Intake, NoOrigin, PartitionSlot, RecordOrigin};
+pub use intake::{Intake, IntakeCounts, IntakeRules, NoOrigin, PartitionSlot, RecordOrigin, SideWriter};
+pub use partition::Partition;
 
 use crate::error::ProcessorResult;
 use crate::event::Offset;

@@ -1,0 +1,48 @@
+//! Events in, event-time windows of aggregates out.
+//!
+//! ```text
+//! source --rows--> window --results--> sink --(frontier)--> probe
+//!   |                 |
+//!   |                 +--acknowledgements--> credits   (to the sender: rows in flight are bounded)
+//!   +--words--> peers                                  (to all workers: who is idle)
+//! ```
+//!
+//! The frontier between source and window is the watermark of all partitions; the one behind the sink says which results are
+//! written.
+
+use crate::exchange::flow::return_credits;
+use crate::sink::operator::{SinkSettings, sink};
+use crate::source::operator::{SourceSettings, source};
+use crate::source::peers::hear_peers;
+use crate::source::{Intake, Source};
+use crate::time::Time;
+use crate::window::{WindowSettings, window};
+use timely::dataflow::Scope;
+use timely::dataflow::operators::probe::{Handle, Probe};
+
+/// The parts of one worker's share of the program.
+pub struct Parts {
+    /// What this worker reads.
+    pub source: Box<dyn Source>,
+    /// How it is taken in.
+    pub intake: Intake,
+    /// The source operator's surroundings.
+    pub source_settings: SourceSettings,
+    /// The window operator's surroundings.
+    pub window_settings: WindowSettings,
+    /// The sink operator's surroundings.
+    pub sink_settings: SinkSettings,
+    /// Follows the frontier behind the sink.
+    pub written: Handle<Time>,
+}
+
+/// Wires the program.
+pub fn build(scope: Scope<'_, Time>, parts: Parts) {
+    let credits = parts.source_settings.credits.clone();
+    let peers = parts.source_settings.peers.clone();
+    let from_source = source(scope, parts.source, parts.intake, parts.source_settings);
+    hear_peers(from_source.words, peers);
+    let from_window = window(from_source.rows, parts.window_settings);
+    return_credits(from_window.acknowledgements, credits, from_source.activator);
+    sink(from_window.results, parts.sink_settings).probe_with(&parts.written);
+}

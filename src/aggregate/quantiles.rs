@@ -1,0 +1,369 @@
+//! Percentiles.
+//!
+//! The model: up to [`EXACT_LIMIT`] values are kept as they are and percentiles are exact. With more they are counted in bins of bounded
+//! relative width ([`super::mapping`]), and a percentile is the representative of the bin that holds it. Which of the two is in use, and
+//! every counter, follow from the multiset of values alone, so order, batches and merges leave no trace.
+//!
+//! The p-th percentile of n values is the one of rank `ceil(p / 100 * n)` in ascending order (nearest rank), that of rank 1 for p = 0. The
+//! rank is the same in both forms, so the estimate is within the relative error of the exact answer; it never leaves the range from
+//! the least to the greatest value, and at ranks 1 and n it is exact.
+//!
+//! How it fails: subnormal numbers (below 2.3e-308) are further within one least subnormal of the relative error, not better.
+
+use super::bins::Bins;
+use super::codec::{Reader, put_varint};
+use super::mapping::Mapping;
+use crate::error::ProcessorResult;
+
+/// How many values are kept exactly: a sketch of more is no larger than they are.
+pub(super) const EXACT_LIMIT: usize = 32;
+
+/// The values of one accumulator, as far as percentiles need them.
+#[derive(Clone, Debug)]
+pub(super) enum Quantiles {
+    /// The first `len` of `values`, in any order.
+    Exact { len: u32, values: Box<[f64]> },
+    /// Positive values only.
+    Positive(Bins),
+    /// Any values.
+    Signed(Box<Signed>),
+}
+
+/// Counters of values of both signs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Signed {
+    zeros: u64,
+    positive: Bins,
+    negative: Bins,
+}
+
+impl Default for Quantiles {
+    fn default() -> Self {
+        Quantiles::Exact { len: 0, values: Box::default() }
+    }
+}
+
+impl Quantiles {
+    /// Adds a finite value.
+    #[inline(always)]
+    pub(super) fn add(&mut self, mapping: &Mapping, value: f64) {
+        if value >= f64::MIN_POSITIVE
+            && let Quantiles::Positive(bins) = self
+            && bins.try_increment(mapping.index(value))
+        {
+            return;
+        }
+        self.add_otherwise(mapping, value);
+    }
+
+    #[inline(never)]
+    fn add_otherwise(&mut self, mapping: &Mapping, value: f64) {
+        match self {
+            Quantiles::Exact { len, values } => match values.get_mut(*len as usize) {
+                Some(place) => {
+                    *place = value;
+                    *len += 1;
+                }
+                None => self.grow_exact(mapping, value),
+            },
+            Quantiles::Positive(bins) => {
+                if value > 0.0 {
+                    bins.add(mapping.index_of_any(value), 1);
+                } else {
+                    self.signed().add(mapping, value);
+                }
+            }
+            Quantiles::Signed(signed) => signed.add(mapping, value),
+        }
+    }
+
+    /// Adds a value for which there is no place among the exact ones.
+    #[cold]
+    #[inline(never)]
+    fn grow_exact(&mut self, mapping: &Mapping, value: f64) {
+        let Quantiles::Exact { len, values } = self else { return };
+        let held = *len as usize;
+        if held < EXACT_LIMIT {
+            let capacity = (held * 2).clamp(4, EXACT_LIMIT);
+            let mut grown = vec![0.0; capacity].into_boxed_slice();
+            grown[..held].copy_from_slice(values);
+            grown[held] = value;
+            *self = Quantiles::Exact { len: *len + 1, values: grown };
+            return;
+        }
+        let values = std::mem::take(values);
+        let mut bins = Bins::default();
+        let positive = || values.iter().chain([&value]).filter(|value| **value > 0.0);
+        let indices = || positive().map(|value| mapping.index_of_any(*value));
+        if let Some((least, most)) = indices().min().zip(indices().max()) {
+            bins.cover(least, most);
+        }
+        *self = Quantiles::Positive(bins);
+        for value in values.iter().chain([&value]) {
+            self.add(mapping, *value);
+        }
+    }
+
+    /// Makes it fit for values of both signs.
+    fn signed(&mut self) -> &mut Signed {
+        if let Quantiles::Positive(bins) = self {
+            let positive = std::mem::take(bins);
+            *self = Quantiles::Signed(Box::new(Signed { positive, ..Signed::default() }));
+        }
+        match self {
+            Quantiles::Signed(signed) => signed,
+            _ => unreachable!("called on sketches only"),
+        }
+    }
+
+    /// Adds all values of another.
+    pub(super) fn merge(&mut self, mapping: &Mapping, other: &Quantiles) {
+        let other = match other {
+            Quantiles::Exact { len, values } => {
+                values[..*len as usize].iter().for_each(|value| self.add(mapping, *value));
+                return;
+            }
+            sketch => sketch,
+        };
+        match (&mut *self, other) {
+            (Quantiles::Exact { len, values }, _) => {
+                let values = std::mem::take(values).into_vec().into_iter().take(*len as usize);
+                *self = other.clone();
+                values.for_each(|value| self.add(mapping, value));
+            }
+            (Quantiles::Positive(mine), Quantiles::Positive(theirs)) => mine.merge(theirs),
+            (_, Quantiles::Positive(theirs)) => self.signed().positive.merge(theirs),
+            (_, Quantiles::Signed(theirs)) => {
+                let mine = self.signed();
+                mine.zeros = mine.zeros.saturating_add(theirs.zeros);
+                mine.positive.merge(&theirs.positive);
+                mine.negative.merge(&theirs.negative);
+            }
+            (_, Quantiles::Exact { .. }) => unreachable!("handled first"),
+        }
+    }
+
+    /// For each of `percentiles`, ascending, of `count` values between `least` and `greatest`: the value.
+    pub(super) fn values(
+        &self,
+        mapping: &Mapping,
+        percentiles: &[Percentile],
+        (count, least, greatest): (u64, f64, f64),
+        mut found: impl FnMut(f64),
+    ) {
+        if let Quantiles::Exact { len, values } = self {
+            let mut sorted = [0.0; EXACT_LIMIT];
+            let sorted = &mut sorted[..*len as usize];
+            sorted.copy_from_slice(&values[..*len as usize]);
+            sorted.sort_unstable_by(f64::total_cmp);
+            for percentile in percentiles {
+                found(sorted[percentile.rank(count) as usize - 1] + 0.0);
+            }
+            return;
+        }
+        let mut passed = 0u64;
+        let mut wanted = percentiles.iter().map(|percentile| percentile.rank(count)).peekable();
+        self.for_each(|bin, held| {
+            passed = passed.saturating_add(held);
+            while let Some(rank) = wanted.next_if(|rank| *rank <= passed) {
+                found(match rank {
+                    1 => least,
+                    rank if rank == count => greatest,
+                    _ => bin.value(mapping).clamp(least, greatest),
+                });
+            }
+        });
+        wanted.for_each(|_| found(greatest));
+    }
+
+    /// Calls `visit` with every bin and its count, by ascending value.
+    fn for_each(&self, mut visit: impl FnMut(Bin, u64)) {
+        match self {
+            Quantiles::Exact { .. } => {}
+            Quantiles::Positive(bins) => bins.for_each(|index, count| visit(Bin::Positive(index), count)),
+            Quantiles::Signed(signed) => {
+                signed.negative.for_each_descending(|index, count| visit(Bin::Negative(index), count));
+                if signed.zeros > 0 {
+                    visit(Bin::Zero, signed.zeros);
+                }
+                signed.positive.for_each(|index, count| visit(Bin::Positive(index), count));
+            }
+        }
+    }
+
+    /// Appends the one encoding of these values. Whether they are exact follows from their count, which the reader knows.
+    pub(super) fn encode(&self, mapping: &Mapping, out: &mut Vec<u8>) {
+        let empty = Bins::default();
+        let (zeros, positive, negative) = match self {
+            Quantiles::Exact { len, values } => {
+                // 0.0 and -0.0 are one value.
+                let mut sorted: Vec<f64> = values[..*len as usize].iter().map(|value| value + 0.0).collect();
+                sorted.sort_unstable_by(f64::total_cmp);
+                out.extend(sorted.iter().flat_map(|value| value.to_le_bytes()));
+                return;
+            }
+            Quantiles::Positive(bins) => (0, bins, &empty),
+            Quantiles::Signed(signed) => (signed.zeros, &signed.positive, &signed.negative),
+        };
+        put_varint(out, u64::from(mapping.bins_per_octave()));
+        put_varint(out, zeros);
+        put_bins(out, positive);
+        put_bins(out, negative);
+    }
+
+    /// Reads what [`Quantiles::encode`] wrote of `count` values.
+    pub(super) fn decode(mapping: &Mapping, count: u64, reader: &mut Reader<'_>) -> ProcessorResult<Self> {
+        if count <= EXACT_LIMIT as u64 {
+            let mut values = Vec::with_capacity(count as usize);
+            for _ in 0..count {
+                values.push(reader.number()?);
+            }
+            if !values.is_sorted() {
+                return Err(reader.error("values that are not sorted"));
+            }
+            return Ok(Quantiles::Exact { len: count as u32, values: values.into() });
+        }
+        let bins_per_octave = reader.varint()?;
+        if bins_per_octave != u64::from(mapping.bins_per_octave()) {
+            return Err(reader.error(&format!(
+                "percentiles were kept in {bins_per_octave} bins an octave, the configured relative error makes {}",
+                mapping.bins_per_octave()
+            )));
+        }
+        let zeros = reader.varint()?;
+        let (positive, positives) = read_bins(mapping, reader)?;
+        let (negative, negatives) = read_bins(mapping, reader)?;
+        if zeros.checked_add(positives).and_then(|sum| sum.checked_add(negatives)) != Some(count) {
+            return Err(reader.error("counters that do not add up to the count"));
+        }
+        Ok(if zeros == 0 && negatives == 0 {
+            Quantiles::Positive(positive)
+        } else {
+            Quantiles::Signed(Box::new(Signed { zeros, positive, negative }))
+        })
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self {
+            Quantiles::Exact { values, .. } => size_of_val::<[f64]>(values),
+            Quantiles::Positive(bins) => bins.heap_bytes(),
+            Quantiles::Signed(signed) => {
+                size_of::<Signed>() + signed.positive.heap_bytes() + signed.negative.heap_bytes()
+            }
+        }
+    }
+}
+
+impl Signed {
+    fn add(&mut self, mapping: &Mapping, value: f64) {
+        let bins = if value > 0.0 {
+            &mut self.positive
+        } else if value < 0.0 {
+            &mut self.negative
+        } else {
+            self.zeros += 1;
+            return;
+        };
+        let index = mapping.index_of_any(value.abs());
+        if !bins.try_increment(index) {
+            bins.add(index, 1);
+        }
+    }
+}
+
+/// A bin of either sign.
+enum Bin {
+    Negative(u32),
+    Zero,
+    Positive(u32),
+}
+
+impl Bin {
+    fn value(&self, mapping: &Mapping) -> f64 {
+        match self {
+            Bin::Negative(index) => -mapping.value(*index),
+            Bin::Zero => 0.0,
+            Bin::Positive(index) => mapping.value(*index),
+        }
+    }
+}
+
+/// A percentile from 0 to 100, in billionths of a percent, so that ranks are whole-number arithmetic: the 99.9th of 1,000 is the 999th.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Percentile(u64);
+
+impl Percentile {
+    const UNITS: f64 = 1e9;
+    const WHOLE: u64 = 100_000_000_000;
+
+    /// `None` outside 0 to 100.
+    pub(super) fn new(percent: f64) -> Option<Self> {
+        (0.0..=100.0).contains(&percent).then(|| Percentile((percent * Self::UNITS).round() as u64))
+    }
+
+    /// The rank, from 1 to `count`, which is not 0.
+    pub(super) fn rank(self, count: u64) -> u64 {
+        let rank = (u128::from(self.0) * u128::from(count)).div_ceil(u128::from(Self::WHOLE)) as u64;
+        rank.clamp(1, count)
+    }
+}
+
+fn put_bins(out: &mut Vec<u8>, bins: &Bins) {
+    let mut used = 0u64;
+    bins.for_each(|_, _| used += 1);
+    put_varint(out, used);
+    let mut next = 0;
+    bins.for_each(|bin, count| {
+        put_varint(out, u64::from(bin - next));
+        put_varint(out, count);
+        next = bin + 1;
+    });
+}
+
+/// The bins, and the sum of their counts.
+fn read_bins(mapping: &Mapping, reader: &mut Reader<'_>) -> ProcessorResult<(Bins, u64)> {
+    let used = reader.varint()?;
+    let mut bins = Bins::default();
+    let (mut next, mut total) = (0u64, 0u64);
+    for _ in 0..used {
+        let (distance, count) = (reader.varint()?, reader.varint()?);
+        let bin = next.saturating_add(distance);
+        if bin >= u64::from(mapping.end()) {
+            return Err(reader.error("a bin beyond the greatest number"));
+        }
+        if count == 0 {
+            return Err(reader.error("an empty bin"));
+        }
+        total = total.checked_add(count).ok_or_else(|| reader.error("counters beyond 64 bits"))?;
+        bins.add(bin as u32, count);
+        next = bin + 1;
+    }
+    Ok((bins, total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_stays_small() {
+        assert_eq!(size_of::<Quantiles>(), 24);
+        assert_eq!(size_of::<super::super::sum::ExactSum>(), 24);
+        assert_eq!(size_of::<super::super::squares::ExactSquares>(), 40);
+    }
+
+    #[test]
+    fn ranks_are_those_of_decimal_percentiles() {
+        let rank = |percent, count| Percentile::new(percent).map(|percentile| percentile.rank(count));
+        assert_eq!(rank(99.9, 1000), Some(999));
+        assert_eq!(rank(99.9, 1001), Some(1000));
+        assert_eq!(rank(50.0, 2), Some(1));
+        assert_eq!(rank(50.0, 3), Some(2));
+        assert_eq!(rank(0.0, 7), Some(1));
+        assert_eq!(rank(100.0, 7), Some(7));
+        assert_eq!(rank(100.0, u64::MAX), Some(u64::MAX));
+        assert_eq!(rank(100.1, 7), None);
+        assert_eq!(rank(f64::NAN, 7), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! Fills one batch per receiver.
+
+use super::SenderDictionary;
+use crate::event::{GroupingKey, LateRow, RowBatch, RowScratch, WorkerIndex};
+use crate::time::EventTime;
+use std::sync::Arc;
+
+/// Memory that a sender may spend on remembering which keys it has sent.
+const DICTIONARY_LIMIT_BYTES: usize = 64 << 20;
+
+/// One worker's outgoing rows.
+pub struct Router {
+    sender: WorkerIndex,
+    dictionary: SenderDictionary,
+    batches: Vec<RowBatch>,
+    capacity: usize,
+}
+
+impl Router {
+    /// For worker `sender` among `peers`; a batch is made with room for `capacity` rows.
+    pub fn new(sender: WorkerIndex, peers: usize, capacity: usize) -> Self {
+        Self::with_dictionary_limit(sender, peers, capacity, DICTIONARY_LIMIT_BYTES)
+    }
+
+    /// As [`Router::new`], with a limit of one's own on the memory of the dictionary, in bytes.
+    pub fn with_dictionary_limit(sender: WorkerIndex, peers: usize, capacity: usize, limit: usize) -> Self {
+        Self {
+            sender,
+            dictionary: SenderDictionary::new(peers, limit),
+            batches: vec![RowBatch::default(); peers],
+            capacity,
+        }
+    }
+
+    /// Adds a row to the batch of the worker that owns its key. `late` is the watermark it was judged against, if it was late.
+    #[inline]
+    pub fn push(&mut self, row: &RowScratch, late: Option<EventTime>, render: impl FnOnce(&[u8]) -> GroupingKey) {
+        let address = self.dictionary.address(&row.key, render);
+        let batch = &mut self.batches[address.receiver.0 as usize];
+        let index = batch.times.len();
+        if index == 0 {
+            reserve(batch, self.capacity);
+        }
+        batch.times.push(row.time.as_millis());
+        batch.keys.push(address.id);
+        for &(field, value) in &row.values {
+            let field = usize::from(field.0);
+            if field >= batch.values.len() {
+                add_columns(batch, field + 1, self.capacity);
+            }
+            let column = &mut batch.values[field];
+            if column.len() < index {
+                column.resize(index, f64::NAN);
+            }
+            column.push(value);
+        }
+        if let Some(watermark) = late {
+            batch.late.push(LateRow { row: index as u32, watermark });
+        }
+    }
+
+    /// Hands every batch that has rows to `send`, with the columns named by `fields`.
+    pub fn flush(&mut self, fields: &[Arc<str>], read_at_micros: i64, mut send: impl FnMut(RowBatch)) {
+        for receiver in 0..self.batches.len() {
+            if self.batches[receiver].times.is_empty() {
+                continue;
+            }
+            let mut batch = std::mem::take(&mut self.batches[receiver]);
+            batch.sender = self.sender;
+            batch.receiver = WorkerIndex(receiver as u32);
+            batch.generation = self.dictionary.generation();
+            batch.dictionary = self.dictionary.take_unsent(batch.receiver);
+            batch.fields = fields[..batch.values.len()].to_vec();
+            batch.read_at_micros = read_at_micros;
+            let rows = batch.times.len();
+            batch.values.iter_mut().for_each(|column| column.resize(rows, f64::NAN));
+            batch.debug_check();
+            send(batch);
+        }
+        if self.dictionary.is_over_limit() {
+            self.dictionary.begin_generation();
+        }
+    }
+}
+
+#[cold]
+fn reserve(batch: &mut RowBatch, capacity: usize) {
+    batch.times.reserve_exact(capacity);
+    batch.keys.reserve_exact(capacity);
+}
+
+#[cold]
+fn add_columns(batch: &mut RowBatch, count: usize, capacity: usize) {
+    batch.values.resize_with(count, || Vec::with_capacity(capacity));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::FieldIndex;
+
+    fn row(key: &str, millis: i64, values: &[(u16, f64)]) -> RowScratch {
+        RowScratch {
+            time: EventTime::from_millis(millis),
+            key: key.as_bytes().to_vec(),
+            values: values.iter().map(|(field, value)| (FieldIndex(*field), *value)).collect(),
+        }
+    }
+
+    fn render(encoded: &[u8]) -> GroupingKey {
+        GroupingKey::from_fields(&[("k", std::str::from_utf8(encoded).unwrap())])
+    }
+
+    fn flush(router: &mut Router, fields: usize) -> Vec<RowBatch> {
+        let names: Vec<Arc<str>> = (0..fields).map(|n| format!("f{n}").into()).collect();
+        let mut batches = Vec::new();
+        router.flush(&names, 7, |batch| batches.push(batch));
+        batches
+    }
+
+    #[test]
+    fn absent_values_are_nan_in_full_columns() {
+        let mut router = Router::new(WorkerIndex(0), 1, 8);
+        router.push(&row("a", 1, &[(0, 1.0)]), None, render);
+        router.push(&row("b", 2, &[(2, 3.0)]), Some(EventTime::from_millis(9)), render);
+        router.push(&row("a", 3, &[(0, 5.0), (1, 6.0)]), None, render);
+        let batch = flush(&mut router, 3).remove(0);
+        assert_eq!(batch.times, vec![1, 2, 3]);
+        assert_eq!(batch.keys, vec![0, 1, 0]);
+        let present: Vec<Vec<Option<f64>>> =
+            batch.values.iter().map(|c| c.iter().map(|v| (!v.is_nan()).then_some(*v)).collect()).collect();
+        assert_eq!(present[0], vec![Some(1.0), None, Some(5.0)]);
+        assert_eq!(present[1], vec![None, None, Some(6.0)]);
+        assert_eq!(present[2], vec![None, Some(3.0), None]);
+        assert_eq!(batch.late, vec![LateRow { row: 1, watermark: EventTime::from_millis(9) }]);
+        assert_eq!(batch.dictionary.len(), 2);
+        assert!(flush(&mut router, 3).is_empty());
+    }
+
+    #[test]
+    fn a_generation_ends_when_the_dictionary_is_full() {
+        let mut router = Router::with_dictionary_limit(WorkerIndex(0), 1, 8, 120);
+        let mut generations = Vec::new();
+        for n in 0..6 {
+            router.push(&row(&format!("key-{n}"), 0, &[(0, 0.0)]), None, render);
+            let batch = flush(&mut router, 1).remove(0);
+            assert_eq!(batch.dictionary.len(), 1);
+            generations.push(batch.generation);
+        }
+        assert_eq!(generations, vec![0, 0, 0, 1, 1, 1]);
+    }
+
+    #[test]
+    fn rows_go_to_the_owner_of_their_key() {
+        let mut router = Router::new(WorkerIndex(1), 3, 8);
+        for n in 0..100 {
+            router.push(&row(&format!("key-{n}"), n, &[(0, 0.0)]), None, render);
+        }
+        let batches = flush(&mut router, 1);
+        assert_eq!(batches.iter().map(RowBatch::len).sum::<usize>(), 100);
+        for batch in batches {
+            assert_eq!(batch.sender, WorkerIndex(1));
+            for entry in &batch.dictionary {
+                assert_eq!(entry.grouping_key().key_group().owner(3), batch.receiver);
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Every metric's name, help text, labels and buckets, in one place.
+
+use prometheus::core::Collector;
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+/// Upper bounds in seconds, 100 µs to 60 s.
+const LATENCY_BUCKETS: [f64; 18] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+const PARTITION: &[&str] = &["topic", "partition"];
+const WORKER: &[&str] = &["worker"];
+const SINK: &[&str] = &["sink"];
+const OPERATOR: &[&str] = &["operator"];
+
+/// The metrics themselves, registered.
+#[derive(Debug)]
+pub(super) struct Families {
+    pub events_processed: IntCounter,
+    pub events_late: IntCounter,
+    pub events_dropped: IntCounterVec,
+    pub events_filtered: IntCounter,
+    pub tombstones: IntCounter,
+    pub bad_records: IntCounterVec,
+    pub errors: IntCounter,
+    pub processing_latency: Histogram,
+    pub consumer_lag: IntGaugeVec,
+    pub broker_up: IntGaugeVec,
+    pub watermark: GaugeVec,
+    pub watermark_lag: GaugeVec,
+    pub frontier: GaugeVec,
+    pub frontier_lag: GaugeVec,
+    pub state_size: IntGaugeVec,
+    pub windows_open: IntGaugeVec,
+    pub windows_fired: IntCounter,
+    pub windows_refined: IntCounter,
+    pub batches_in_flight: IntGaugeVec,
+    pub rows_in_flight: IntGaugeVec,
+    pub results_sent: IntCounterVec,
+    pub sink_latency: HistogramVec,
+    pub sink_errors: IntCounterVec,
+}
+
+/// Registers metrics. The names are constants of this file and the registry is new, so neither a bad nor a doubled name can
+/// occur; a unit test makes every one of them.
+struct Maker<'a>(&'a Registry);
+
+impl Maker<'_> {
+    fn keep<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        let metric = made.expect("names, labels and buckets are constants that Prometheus accepts");
+        self.0.register(Box::new(metric.clone())).expect("each name is registered once in a registry of its own");
+        metric
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.keep(IntCounter::new(name, help))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.keep(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.keep(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.keep(GaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn latency_options(name: &str, help: &str) -> HistogramOpts {
+        HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec())
+    }
+}
+
+impl Families {
+    pub(super) fn register(registry: &Registry) -> Self {
+        let make = Maker(registry);
+        Families {
+            events_processed: make.counter(
+                "events_processed_total",
+                "Events read and accepted for windows, on time or late within the allowed lateness.",
+            ),
+            events_late: make.counter(
+                "events_late_total",
+                "Events behind their partition's watermark that were accepted because of the allowed lateness.",
+            ),
+            events_dropped: make.counters(
+                "events_dropped_total",
+                "Events that no window took because of their time: late, expired or future.",
+                &["reason", "topic", "partition"],
+            ),
+            events_filtered: make.counter("events_filtered_total", "Events that the configured filter left out."),
+            tombstones: make.counter("tombstones_total", "Records without a value, passed over."),
+            bad_records: make.counters(
+                "bad_records_total",
+                "Records that could not be read: malformed, missing_timestamp, missing_key, missing_value, not_a_number, \
+                 too_large.",
+                &["reason"],
+            ),
+            errors: make.counter("errors_total", "Errors of any kind: bad records, failed writes, lost connections."),
+            processing_latency: make.keep(Histogram::with_opts(Maker::latency_options(
+                "processing_latency_seconds",
+                "Seconds from reading the first record of a batch until its rows are in their windows; one observation a \
+                 batch.",
+            ))),
+            consumer_lag: make.int_gauges(
+                "kafka_consumer_lag",
+                "Records of the partition that are not read yet: the broker's end offset minus the position.",
+                PARTITION,
+            ),
+            broker_up: make.int_gauges(
+                "broker_up",
+                "1 while at least one Kafka broker answers, 0 while none does; by connection: consumer or producer.",
+                &["connection"],
+            ),
+            watermark: make.gauges(
+                "watermark_seconds",
+                "The partition's watermark, in seconds since 1970: no event before it is expected.",
+                PARTITION,
+            ),
+            watermark_lag: make.gauges(
+                "watermark_lag_seconds",
+                "Seconds by which the partition's watermark is behind the wall clock.",
+                PARTITION,
+            ),
+            frontier: make.gauges(
+                "frontier_seconds",
+                "The operator's frontier in event time, in seconds since 1970: the least over all workers.",
+                OPERATOR,
+            ),
+            frontier_lag: make.gauges(
+                "frontier_lag_seconds",
+                "Seconds by which the operator's frontier is behind the wall clock.",
+                OPERATOR,
+            ),
+            state_size: make.int_gauges("state_size_bytes", "Bytes of window state the worker holds.", WORKER),
+            windows_open: make.int_gauges(
+                "windows_open",
+                "Windows (one a key and interval) whose state the worker holds.",
+                WORKER,
+            ),
+            windows_fired: make.counter("windows_fired_total", "Windows that fired because the frontier reached their end."),
+            windows_refined: make.counter(
+                "windows_refined_total",
+                "Results sent again, with a higher revision, because of a late event.",
+            ),
+            batches_in_flight: make.int_gauges(
+                "batches_in_flight",
+                "Batches the worker has sent into the dataflow that no window has taken yet.",
+                WORKER,
+            ),
+            rows_in_flight: make.int_gauges(
+                "rows_in_flight",
+                "Rows the worker has sent into the dataflow that no window has taken yet; bounded by buffer_size.",
+                WORKER,
+            ),
+            results_sent: make.counters("results_sent_total", "Results the sink has acknowledged.", SINK),
+            sink_latency: make.keep(HistogramVec::new(
+                Maker::latency_options("sink_latency_seconds", "Seconds from handing a batch of results to the sink until it is acknowledged."),
+                SINK,
+            )),
+            sink_errors: make.counters("sink_errors_total", "Writes to the sink that failed, retried or not.", SINK),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Sinks that users write.
+//!
+//! The model: a user implements [`EventSink`], which is asynchronous; [`UserSink`] drives it on the sink's own thread with a
+//! runtime of its own, so that neither a slow sink nor the user's runtime gets in the way of the other. Timers and sockets of
+//! tokio work; they make progress while one of the sink's calls is running.
+
+use super::{ResultOp, ResultRow, ResultSink, ResultValue, SinkContext};
+use crate::aggregate::{AggregationResult, Window};
+use crate::error::{ProcessorError, ProcessorResult};
+use crate::event::GroupingKey;
+use async_trait::async_trait;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+
+/// A destination of `T`, usually [`AggregationResult`].
+///
+/// ```
+/// use async_trait::async_trait;
+/// use llm_optimizer_processor::ProcessorResult;
+/// use llm_optimizer_processor::aggregate::AggregationResult;
+/// use llm_optimizer_processor::sink::EventSink;
+///
+/// struct Printer;
+///
+/// #[async_trait]
+/// impl EventSink<AggregationResult> for Printer {
+///     async fn send(&self, result: AggregationResult) -> ProcessorResult<()> {
+///         println!("{}: {}", result.window.start, result.results["count"]);
+///         Ok(())
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait EventSink<T: Send + 'static>: Send + Sync {
+    /// Takes one result. After an error the same result is sent again, as the retry policy says.
+    async fn send(&self, result: T) -> ProcessorResult<()>;
+
+    /// Takes back a result that was sent: its window has become part of another one. Ignored unless implemented; windows of a
+    /// fixed size never do this.
+    async fn retract(&self, result: T) -> ProcessorResult<()> {
+        drop(result);
+        Ok(())
+    }
+
+    /// Returns when everything sent is as durable as it will be. Offsets are committed after that.
+    async fn flush(&self) -> ProcessorResult<()> {
+        Ok(())
+    }
+
+    /// The orderly end.
+    async fn close(&self) -> ProcessorResult<()> {
+        self.flush().await
+    }
+
+    /// What logs and metrics call it.
+    fn name(&self) -> &str {
+        "user"
+    }
+}
+
+#[async_trait]
+impl<T: Send + 'static, S: EventSink<T> + ?Sized> EventSink<T> for Arc<S> {
+    async fn send(&self, result: T) -> ProcessorResult<()> {
+        (**self).send(result).await
+    }
+
+    async fn retract(&self, result: T) -> ProcessorResult<()> {
+        (**self).retract(result).await
+    }
+
+    async fn flush(&self) -> ProcessorResult<()> {
+        (**self).flush().await
+    }
+
+    async fn close(&self) -> ProcessorResult<()> {
+        (**self).close().await
+    }
+
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+}
+
+/// A result as users see it. Times outside the years that chrono knows are clamped to them.
+pub fn to_aggregation_result(row: &ResultRow) -> AggregationResult {
+    let value = |value: &ResultValue| match value {
+        ResultValue::Count(count) => (*count).into(),
+        // What JSON cannot write becomes null.
+        ResultValue::Number(number) => (*number).into(),
+        ResultValue::Null => serde_json::Value::Null,
+        ResultValue::Json(value) => value.clone(),
+    };
+    AggregationResult {
+        window: Window {
+            start: row.window.start.to_datetime_clamped(),
+            end: row.window.end.to_datetime_clamped(),
+            key: Some(row.key.clone()).filter(|key| *key != GroupingKey::everything()),
+        },
+        results: row.names.iter().zip(&row.values).map(|(name, number)| (name.to_string(), value(number))).collect(),
+        timestamp: row.fired_at.to_datetime_clamped(),
+    }
+}
+
+/// A user's sink as one of the run's.
+pub(super) struct UserSink {
+    sink: Arc<dyn EventSink<AggregationResult>>,
+    name: String,
+    /// Made on the sink's thread.
+    runtime: Option<Runtime>,
+    /// Rows of the current batch that the user's sink has taken: a batch that is given again goes on from there.
+    taken: usize,
+}
+
+impl UserSink {
+    pub fn new(sink: Arc<dyn EventSink<AggregationResult>>) -> Self {
+        let name = sink.name().to_owned();
+        UserSink { sink, name, runtime: None, taken: 0 }
+    }
+
+    fn drive<F: Future<Output = ProcessorResult<()>>>(
+        &mut self,
+        call: impl FnOnce(Arc<dyn EventSink<AggregationResult>>) -> F,
+    ) -> ProcessorResult<()> {
+        if self.runtime.is_none() {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| ProcessorError::io(format!("starting the runtime of sink `{}`", self.name), error))?;
+            self.runtime = Some(runtime);
+        }
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(call(Arc::clone(&self.sink))),
+            None => Err(ProcessorError::Runtime(format!("sink `{}` has no runtime", self.name))),
+        }
+    }
+}
+
+impl ResultSink for UserSink {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn open(&mut self, context: SinkContext) -> ProcessorResult<()> {
+        tracing::debug!(target: "sink", sink = context.name(), "user sink started");
+        self.drive(|_| async { Ok(()) })
+    }
+
+    fn write(&mut self, rows: &[ResultRow]) -> ProcessorResult<()> {
+        while let Some(row) = rows.get(self.taken) {
+            let result = to_aggregation_result(row);
+            let op = row.op;
+            self.drive(|sink| async move {
+                match op {
+                    ResultOp::Upsert => sink.send(result).await,
+                    ResultOp::Retract => sink.retract(result).await,
+                }
+            })?;
+            self.taken += 1;
+        }
+        self.taken = 0;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> ProcessorResult<()> {
+        self.drive(|sink| async move { sink.flush().await })
+    }
+
+    fn close(&mut self) -> ProcessorResult<()> {
+        self.drive(|sink| async move { sink.close().await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::context::tests::detached;
+    use crate::sink::encode::tests::documented_row;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    /// Fails every second call, and uses what tokio offers.
+    #[derive(Default)]
+    struct Picky {
+        calls: Mutex<Vec<String>>,
+    }
+
+    #[async_trait]
+    impl EventSink<AggregationResult> for Picky {
+        async fn send(&self, result: AggregationResult) -> ProcessorResult<()> {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let mut calls = self.calls.lock().unwrap();
+            calls.push(format!("send {}", result.results["count"]));
+            if calls.len() % 2 == 0 {
+                calls.pop();
+                calls.push("refused".to_owned());
+                return Err(ProcessorError::Sink("not now".into()));
+            }
+            Ok(())
+        }
+
+        async fn retract(&self, result: AggregationResult) -> ProcessorResult<()> {
+            self.calls.lock().unwrap().push(format!("retract {}", result.results["count"]));
+            Ok(())
+        }
+
+        async fn flush(&self) -> ProcessorResult<()> {
+            self.calls.lock().unwrap().push("flush".to_owned());
+            Ok(())
+        }
+    }
+
+    fn row(count: u64) -> ResultRow {
+        let mut row = documented_row();
+        row.values[0] = ResultValue::Count(count);
+        row
+    }
+
+    #[test]
+    fn a_batch_given_again_goes_on_from_the_refused_result() {
+        let picky = Arc::new(Picky::default());
+        let mut sink = UserSink::new(Arc::clone(&picky) as Arc<dyn EventSink<AggregationResult>>);
+        sink.open(detached()).unwrap();
+        let mut taken_back = row(3);
+        taken_back.op = ResultOp::Retract;
+        let batch = [row(1), row(2), taken_back];
+        assert!(sink.write(&batch).is_err());
+        sink.write(&batch).unwrap();
+        sink.write(&batch[2..]).unwrap();
+        sink.close().unwrap();
+        let calls = picky.calls.lock().unwrap();
+        assert_eq!(*calls, ["send 1", "refused", "send 2", "retract 3", "retract 3", "flush"]);
+    }
+
+    #[test]
+    fn it_runs_inside_a_users_runtime_too() {
+        let outer = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let picky = Arc::new(Picky::default());
+        let sink = Arc::clone(&picky);
+        outer.block_on(async move {
+            let thread = std::thread::spawn(move || UserSink::new(sink).write(&[row(7)]));
+            thread.join().unwrap().unwrap();
+        });
+        assert_eq!(*picky.calls.lock().unwrap(), ["send 7"]);
+    }
+
+    #[test]
+    fn results_as_users_see_them() {
+        let mut row = documented_row();
+        row.values[1] = ResultValue::Null;
+        let result = to_aggregation_result(&row);
+        assert_eq!(result.window.start.to_rfc3339(), "2026-09-21T14:13:00+00:00");
+        assert_eq!(result.window.end.to_rfc3339(), "2026-09-21T14:14:00+00:00");
+        assert_eq!(result.window.key.as_ref().unwrap(), &row.key);
+        assert_eq!(result.results["count"], 12);
+        assert_eq!(result.results["sum"], serde_json::Value::Null);
+        assert_eq!(result.results["p99"], 140.2);
+        assert_eq!(result.results.len(), 9);
+        assert_eq!(result.timestamp.timestamp_millis(), row.fired_at.as_millis());
+        row.key = GroupingKey::everything();
+        assert_eq!(to_aggregation_result(&row).window.key, None);
+    }
+}

@@ -1,0 +1,212 @@
+//! Events that are in the program already: iterators and channels of a user's own type.
+//!
+//! The model: each iterator or channel is one partition, named `memory`, in the order in which its events come; an offset counts
+//! them from 0. Partition i belongs to worker i modulo the number of workers. An iterator ends its partition with `None`, a
+//! channel when all its senders are gone. Events are turned into rows by a [`TypedDecoder`] on the worker's thread; an iterator
+//! that blocks blocks the worker, a channel never does.
+
+use super::{Intake, NoOrigin, PartitionSlot, Polled, Source};
+use crate::error::ProcessorResult;
+use crate::event::{Decoded, Decoder, Offset, PartitionName, RowScratch, TypedDecoder};
+use crate::time::EventTime;
+use std::time::Duration;
+
+/// How soon a worker looks again into a channel that was empty, at first and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(10));
+
+/// One partition's events.
+trait Feed<T>: Send {
+    fn next(&mut self) -> Fed<T>;
+}
+
+enum Fed<T> {
+    Event(T),
+    NothingNow,
+    Ended,
+}
+
+struct FromIterator<I>(I);
+
+impl<T, I: Iterator<Item = T> + Send> Feed<T> for FromIterator<I> {
+    fn next(&mut self) -> Fed<T> {
+        self.0.next().map_or(Fed::Ended, Fed::Event)
+    }
+}
+
+impl<T: Send> Feed<T> for crossbeam_channel::Receiver<T> {
+    fn next(&mut self) -> Fed<T> {
+        match self.try_recv() {
+            Ok(event) => Fed::Event(event),
+            Err(crossbeam_channel::TryRecvError::Empty) => Fed::NothingNow,
+            Err(crossbeam_channel::TryRecvError::Disconnected) => Fed::Ended,
+        }
+    }
+}
+
+impl<T: Send> Feed<T> for tokio::sync::mpsc::Receiver<T> {
+    fn next(&mut self) -> Fed<T> {
+        match self.try_recv() {
+            Ok(event) => Fed::Event(event),
+            Err(tokio::sync::mpsc::error::TryRecvError::Empty) => Fed::NothingNow,
+            Err(tokio::sync::mpsc::error::TryRecvError::Disconnected) => Fed::Ended,
+        }
+    }
+}
+
+/// The events of a job, by partition.
+pub struct EventInput<T> {
+    feeds: Vec<Box<dyn Feed<T>>>,
+}
+
+impl<T: Send + 'static> EventInput<T> {
+    /// One partition with the items of `events`.
+    pub fn from_iter(events: impl IntoIterator<Item = T, IntoIter: Send + 'static>) -> Self {
+        Self::with_partitions([events])
+    }
+
+    /// One partition an iterator.
+    pub fn with_partitions<E>(partitions: impl IntoIterator<Item = E>) -> Self
+    where
+        E: IntoIterator<Item = T, IntoIter: Send + 'static>,
+    {
+        let feed = |events: E| -> Box<dyn Feed<T>> { Box::new(FromIterator(events.into_iter())) };
+        Self { feeds: partitions.into_iter().map(feed).collect() }
+    }
+
+    /// One partition with what comes from a channel of crossbeam's. A bounded one makes its senders wait for a slow job.
+    pub fn from_channel(events: crossbeam_channel::Receiver<T>) -> Self {
+        Self { feeds: vec![Box::new(events)] }
+    }
+
+    /// One partition with what comes from a channel of tokio's.
+    pub fn from_tokio_channel(events: tokio::sync::mpsc::Receiver<T>) -> Self {
+        Self { feeds: vec![Box::new(events)] }
+    }
+
+    /// The partitions of both.
+    pub fn and(mut self, other: Self) -> Self {
+        self.feeds.extend(other.feeds);
+        self
+    }
+
+    /// The sources of `workers` workers, in their order, each with a decoder of its own.
+    pub fn into_sources(self, decoder: &TypedDecoder<T>, workers: usize) -> Vec<MemorySource<T>> {
+        let mut sources: Vec<MemorySource<T>> =
+            (0..workers.max(1)).map(|_| MemorySource::new(decoder.clone())).collect();
+        for (number, feed) in self.feeds.into_iter().enumerate() {
+            let worker = number % sources.len();
+            sources[worker].partitions.push(Partition {
+                number: number as i32,
+                slot: PartitionSlot(0),
+                feed: Some(feed),
+                next: 0,
+            });
+        }
+        sources
+    }
+}
+
+/// One worker's share of an [`EventInput`].
+pub struct MemorySource<T> {
+    decoder: TypedDecoder<T>,
+    row: RowScratch,
+    partitions: Vec<Partition<T>>,
+    announced: bool,
+    /// Whose turn it is.
+    turn: usize,
+    pause: Duration,
+}
+
+struct Partition<T> {
+    number: i32,
+    slot: PartitionSlot,
+    /// `None` once it has ended.
+    feed: Option<Box<dyn Feed<T>>>,
+    next: i64,
+}
+
+/// How many events a partition hands over before another has its turn.
+const CHUNK: usize = 256;
+
+impl<T> MemorySource<T> {
+    fn new(decoder: TypedDecoder<T>) -> Self {
+        let (pause, _) = PAUSES;
+        Self { decoder, row: RowScratch::default(), partitions: Vec::new(), announced: false, turn: 0, pause }
+    }
+
+    /// The decoder for the intake to which this source hands its rows.
+    pub fn intake_decoder(&self) -> Box<dyn Decoder> {
+        Box::new(self.decoder.names())
+    }
+
+    fn announce(&mut self, intake: &mut Intake) {
+        if !std::mem::replace(&mut self.announced, true) {
+            for partition in &mut self.partitions {
+                let name = PartitionName { topic: "memory".into(), partition: partition.number };
+                partition.slot = intake.open_partition(name, EventTime::MIN);
+            }
+            intake.set_ready();
+        }
+    }
+
+    /// Hands over at most `max` events of one partition; how many it was.
+    fn read(&mut self, index: usize, intake: &mut Intake, max: usize) -> ProcessorResult<usize> {
+        let partition = &mut self.partitions[index];
+        let mut handed = 0;
+        while handed < max
+            && let Some(feed) = &mut partition.feed
+        {
+            let event = match feed.next() {
+                Fed::Event(event) => event,
+                Fed::NothingNow => break,
+                Fed::Ended => {
+                    partition.feed = None;
+                    intake.close_partition(partition.slot);
+                    break;
+                }
+            };
+            let offset = Offset(partition.next);
+            partition.next += 1;
+            handed += 1;
+            self.row.clear();
+            match self.decoder.extract(&event, &mut self.row) {
+                Ok(Decoded::Row) => {
+                    let decoder = &self.decoder;
+                    intake.row(partition.slot, offset, &mut self.row, &mut || decoder.payload_of(&event))?;
+                }
+                Ok(Decoded::Filtered) => {}
+                Err(bad) => {
+                    intake.bad(partition.slot, offset, bad, &self.decoder.payload_of(&event), &NoOrigin)?;
+                }
+            }
+        }
+        Ok(handed)
+    }
+}
+
+impl<T> Source for MemorySource<T> {
+    fn poll(&mut self, intake: &mut Intake, max_records: usize) -> ProcessorResult<Polled> {
+        self.announce(intake);
+        let (mut handed, mut silent) = (0, 0);
+        // Until the turn is used up, or every partition has had nothing.
+        while handed < max_records && silent < self.partitions.len() {
+            let index = self.turn % self.partitions.len();
+            self.turn = index + 1;
+            match self.read(index, intake, CHUNK.min(max_records - handed))? {
+                0 => silent += 1,
+                count => (handed, silent) = (handed + count, 0),
+            }
+        }
+        let (shortest, longest) = PAUSES;
+        if handed > 0 {
+            self.pause = shortest;
+            return Ok(Polled::Records(handed));
+        }
+        if self.partitions.iter().all(|partition| partition.feed.is_none()) {
+            return Ok(Polled::Finished);
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(longest);
+        Ok(Polled::Nothing(pause))
+    }
+}

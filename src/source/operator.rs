@@ -1,0 +1,312 @@
+//! The source operator: polls a worker's source, and turns partition watermarks into capabilities.
+//!
+//! The model: there is one capability for each partition that is neither idle nor closed, at the partition's watermark, and one
+//! for the worker, at the least of these; the worker's is what rows are sent with, and what lets an idle partition return or a
+//! new one appear. When the source is finished, all are dropped.
+//!
+//! A turn polls once, for no more rows than there is credit, and asks to be scheduled again; a source that has nothing wakes
+//! the worker by itself, or is asked again after the time it names. When the end is asked for, it stops reading and keeps its
+//! capabilities: windows that are not complete must not fire.
+
+use super::peers::{PeerTable, PeerWord};
+use super::{Intake, IntakeCounts, Partition, Polled, Settled, Source};
+use crate::event::{RowBatch, WorkerIndex};
+use crate::exchange::flow::Credits;
+use crate::runtime::Control;
+use crate::time::{EventTime, Time};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, Stream};
+use timely::scheduling::Activator;
+
+/// The most records of one turn: enough to spread a turn's fixed cost thin, few enough that the columns stay in the cache.
+pub const RECORDS_PER_TURN: usize = 4096;
+/// How often settled offsets are told, peers are spoken to, and a stopped source looks whether it may end.
+const HOUSEKEEPING: Duration = Duration::from_millis(50);
+
+/// What the source operator needs from its surroundings.
+pub struct SourceSettings {
+    /// This worker.
+    pub worker: WorkerIndex,
+    /// The worker's account of rows in flight.
+    pub credits: Credits,
+    /// The run's switch.
+    pub control: Control,
+    /// The least wall-clock time between two advances of the watermarks.
+    pub emit_interval: Option<Duration>,
+    /// The last words of all workers.
+    pub peers: PeerTable,
+    /// The frontier behind the sinks: results of windows that end before it are written. `None` when all are.
+    pub written: Rc<dyn Fn() -> Option<EventTime>>,
+    /// Whether everything that went to side outputs is written: settled offsets wait for it.
+    pub side_outputs_settled: Rc<dyn Fn() -> bool>,
+    /// Told after each turn what happened in it.
+    pub observer: Box<dyn FnMut(SourceTurn<'_>)>,
+}
+
+/// What happened in one turn.
+pub struct SourceTurn<'a> {
+    /// Counts of this turn.
+    pub counts: IntakeCounts,
+    /// The intake, for its partitions.
+    pub intake: &'a Intake,
+    /// What the poll came to; `None` where there was none.
+    pub polled: Option<Polled>,
+    /// The worker's capability.
+    pub holds: Option<EventTime>,
+}
+
+/// The streams that leave the source operator.
+pub struct SourceOutputs<'scope> {
+    /// Batches of rows, each for one receiver.
+    pub rows: Stream<'scope, Time, Vec<RowBatch>>,
+    /// This worker's word to the others.
+    pub words: Stream<'scope, Time, Vec<PeerWord>>,
+    /// Wakes the operator, on this worker's thread.
+    pub activator: Activator,
+}
+
+/// Builds the source operator.
+pub fn source<'scope>(
+    scope: Scope<'scope, Time>,
+    source: Box<dyn Source>,
+    intake: Intake,
+    settings: SourceSettings,
+) -> SourceOutputs<'scope> {
+    let mut builder = OperatorBuilder::new("source".to_owned(), scope);
+    let address = builder.operator_info().address;
+    let activator = scope.activator_for(Rc::clone(&address));
+    let own_activator = scope.activator_for(address);
+    let (rows, rows_stream) = builder.new_output::<Vec<RowBatch>>();
+    let (words, words_stream) = builder.new_output::<Vec<PeerWord>>();
+    let mut rows = OutputBuilder::<_, CapacityContainerBuilder<Vec<RowBatch>>>::from(rows);
+    let mut words = OutputBuilder::<_, CapacityContainerBuilder<Vec<PeerWord>>>::from(words);
+
+    builder.build(move |mut capabilities| {
+        let for_words = capabilities.pop().expect("one capability an output");
+        let for_rows = capabilities.pop().expect("one capability an output");
+        let mut operator = SourceOperator {
+            source,
+            intake,
+            capabilities: Some(Capabilities { worker: for_rows, words: for_words, partitions: Vec::new() }),
+            settings,
+            activator: own_activator,
+            last_advance: None,
+            last_housekeeping: Instant::now(),
+            last_word: None,
+            settled_at: EventTime::MIN,
+            pending_settled: Vec::new(),
+        };
+        move |_frontiers| {
+            operator.turn(
+                |capability, batch| rows.activate().session(capability).give(batch),
+                |capability, word| words.activate().session(capability).give(word),
+            );
+        }
+    });
+    SourceOutputs { rows: rows_stream, words: words_stream, activator }
+}
+
+struct Capabilities {
+    worker: Capability<Time>,
+    words: Capability<Time>,
+    partitions: Vec<Option<Capability<Time>>>,
+}
+
+struct SourceOperator {
+    source: Box<dyn Source>,
+    intake: Intake,
+    /// `None` once the source is finished.
+    capabilities: Option<Capabilities>,
+    settings: SourceSettings,
+    activator: Activator,
+    last_advance: Option<Instant>,
+    last_housekeeping: Instant,
+    last_word: Option<PeerWord>,
+    settled_at: EventTime,
+    pending_settled: Vec<Settled>,
+}
+
+impl SourceOperator {
+    fn turn(
+        &mut self,
+        mut send: impl FnMut(&Capability<Time>, RowBatch),
+        say: impl FnOnce(&Capability<Time>, PeerWord),
+    ) {
+        let now = Instant::now();
+        if self.settings.control.has_failed() {
+            return;
+        }
+        let mut polled = None;
+        if !self.settings.control.is_stopping() && self.settings.credits.available() > 0 {
+            polled = self.poll(now, &mut send);
+        }
+        if polled == Some(Polled::Finished) {
+            self.finish(say);
+        } else {
+            self.advance(now);
+            self.speak(now, say);
+        }
+        self.settle(now);
+        self.report(polled);
+        self.schedule_next(polled);
+    }
+
+    /// Asks the source for records and sends the rows they became.
+    fn poll(&mut self, now: Instant, send: &mut impl FnMut(&Capability<Time>, RowBatch)) -> Option<Polled> {
+        let capabilities = self.capabilities.as_ref()?;
+        let wall_clock = EventTime::now();
+        self.intake.begin_poll(wall_clock, micros_now(), capabilities.worker.time().event_time());
+        let budget = self.settings.credits.available().min(RECORDS_PER_TURN);
+        let polled = self.source.poll(&mut self.intake, budget);
+        let credits = &self.settings.credits;
+        self.intake.end_poll(now, |batch| {
+            credits.spend(batch.len());
+            send(&capabilities.worker, batch);
+        });
+        match polled {
+            Ok(polled) => Some(polled),
+            Err(error) => {
+                self.settings.control.fail(error);
+                None
+            }
+        }
+    }
+
+    fn finish(&mut self, say: impl FnOnce(&Capability<Time>, PeerWord)) {
+        if let Some(capabilities) = self.capabilities.take() {
+            let word = PeerWord { least_active: None, ..self.word() };
+            say(&capabilities.words, word);
+        }
+    }
+
+    /// Moves the capabilities to the watermarks, if it is time.
+    fn advance(&mut self, now: Instant) {
+        if let (Some(interval), Some(last)) = (self.settings.emit_interval, self.last_advance)
+            && now.duration_since(last) < interval
+        {
+            return;
+        }
+        self.last_advance = Some(now);
+        let target = self.worker_target();
+        let Some(capabilities) = &mut self.capabilities else { return };
+        capabilities.partitions.resize_with(self.intake.partitions().len(), || None);
+        for (partition, capability) in self.intake.partitions().zip(&mut capabilities.partitions) {
+            move_partition(partition, capability, &capabilities.worker);
+        }
+        move_to(&mut capabilities.worker, target);
+        move_to(&mut capabilities.words, target);
+    }
+
+    /// Where the worker's own capability belongs: at its slowest active partition, or where the other workers are.
+    fn worker_target(&self) -> EventTime {
+        if !self.intake.is_ready() {
+            return EventTime::MIN;
+        }
+        match self.word().least_active {
+            Some(watermark) => watermark,
+            None => {
+                self.settings.peers.hear(self.word());
+                self.settings.peers.where_the_others_are()
+            }
+        }
+    }
+
+    fn word(&self) -> PeerWord {
+        let partitions = || self.intake.partitions();
+        let least_active = partitions().filter(|p| p.is_active()).map(|p| p.watermark.watermark()).min();
+        let least_active = if self.intake.is_ready() { least_active } else { Some(EventTime::MIN) };
+        let greatest = partitions().map(|p| p.watermark.watermark()).max().unwrap_or(EventTime::MIN);
+        PeerWord { worker: self.settings.worker, least_active, greatest }
+    }
+
+    /// Tells the other workers where this one is, when that has changed.
+    fn speak(&mut self, now: Instant, say: impl FnOnce(&Capability<Time>, PeerWord)) {
+        let Some(capabilities) = &self.capabilities else { return };
+        let word = self.word();
+        self.settings.peers.hear(word);
+        let due = self.last_word.is_none_or(|last| {
+            last.least_active.is_some() != word.least_active.is_some()
+                || (last != word && now.duration_since(self.last_housekeeping) >= HOUSEKEEPING)
+        });
+        if due {
+            say(&capabilities.words, word);
+            self.last_word = Some(word);
+        }
+    }
+
+    /// Tells the source which offsets are done with.
+    fn settle(&mut self, now: Instant) {
+        if now.duration_since(self.last_housekeeping) < HOUSEKEEPING {
+            return;
+        }
+        self.last_housekeeping = now;
+        let written = (self.settings.written)().unwrap_or(EventTime::MAX);
+        if self.pending_settled.is_empty() && written > self.settled_at {
+            self.settled_at = written;
+            self.pending_settled = self.intake.settle(written);
+        }
+        if !self.pending_settled.is_empty() && (self.settings.side_outputs_settled)() {
+            self.source.settled(&std::mem::take(&mut self.pending_settled));
+        }
+    }
+
+    fn report(&mut self, polled: Option<Polled>) {
+        let counts = self.intake.take_counts();
+        let holds = self.capabilities.as_ref().map(|capabilities| capabilities.worker.time().event_time());
+        (self.settings.observer)(SourceTurn { counts, intake: &self.intake, polled, holds });
+    }
+
+    fn schedule_next(&self, polled: Option<Polled>) {
+        if self.capabilities.is_none() {
+            return;
+        }
+        match polled {
+            Some(Polled::Records(_)) => self.activator.activate(),
+            Some(Polled::Nothing(pause)) => self.activator.activate_after(pause.min(HOUSEKEEPING)),
+            // Out of credit (its return wakes us) or stopping.
+            Some(Polled::Finished) | None => self.activator.activate_after(HOUSEKEEPING),
+        }
+    }
+}
+
+impl Drop for SourceOperator {
+    /// The dataflow is gone: everything that will be settled is.
+    fn drop(&mut self) {
+        let written = (self.settings.written)().unwrap_or(EventTime::MAX);
+        let mut settled = std::mem::take(&mut self.pending_settled);
+        settled.extend(self.intake.settle(written));
+        if !self.settings.control.has_failed() && (self.settings.side_outputs_settled)() {
+            self.source.settled(&settled);
+        }
+        if let Err(error) = self.source.close() {
+            self.settings.control.fail(error);
+        }
+    }
+}
+
+/// Gives a partition the capability that its state asks for. A partition that returns, or is new, begins where the worker is.
+fn move_partition(partition: &Partition, capability: &mut Option<Capability<Time>>, worker: &Capability<Time>) {
+    if !partition.is_active() {
+        *capability = None;
+        return;
+    }
+    let held = capability.get_or_insert_with(|| worker.clone());
+    move_to(held, partition.watermark.watermark());
+}
+
+/// Moves a capability forward to an event time; backwards it does not go.
+fn move_to(capability: &mut Capability<Time>, event_time: EventTime) {
+    let time = *capability.time();
+    if event_time > time.event_time() {
+        capability.downgrade(&Time::new(time.epoch(), event_time));
+    }
+}
+
+fn micros_now() -> i64 {
+    chrono::Utc::now().timestamp_micros()
+}

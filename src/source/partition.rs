@@ -1,0 +1,133 @@
+//! What the intake knows of one partition: its watermark, its position, and which of its records are still needed.
+
+use super::{PartitionSlot, Settled};
+use crate::event::{Offset, PartitionName};
+use crate::time::watermark::PartitionWatermark;
+use crate::time::{EventTime, Span};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// One partition of one worker.
+#[derive(Debug)]
+pub struct Partition {
+    /// Its name.
+    pub name: PartitionName,
+    /// Its watermark.
+    pub watermark: PartitionWatermark,
+    /// The record after the last one taken.
+    pub position: Offset,
+    /// Windows that end at or before this were complete in an earlier run.
+    pub closed_before: EventTime,
+    /// Read to its end, and silent.
+    pub idle: bool,
+    /// It was idle, and the frontier may be ahead of its watermark since.
+    pub returned: bool,
+    /// Nothing more will come.
+    pub closed: bool,
+    /// Records taken, of any kind.
+    pub records: u64,
+    /// When the last one came.
+    pub last_record: Option<Instant>,
+    needed: NeededOffsets,
+}
+
+impl Partition {
+    /// A partition of which nothing was read.
+    pub fn new(name: PartitionName, closed_before: EventTime, max_out_of_orderness: Span) -> Self {
+        Self {
+            name,
+            watermark: PartitionWatermark::new(max_out_of_orderness),
+            position: Offset(0),
+            closed_before,
+            idle: false,
+            returned: false,
+            closed: false,
+            records: 0,
+            last_record: None,
+            needed: NeededOffsets::default(),
+        }
+    }
+
+    /// Whether it holds the frontier back.
+    pub fn is_active(&self) -> bool {
+        !self.idle && !self.closed
+    }
+
+    /// Takes note of the records of one poll: the first offset among them, and the latest end of a window that one of them
+    /// is in.
+    pub fn note_needed(&mut self, first: Offset, window_end: EventTime) {
+        self.needed.push(first, window_end);
+    }
+
+    /// The first record still needed, once every window that ends before `frontier` is closed and written, if it has moved.
+    pub fn settle(&mut self, slot: PartitionSlot, frontier: EventTime, allowed_lateness: Span) -> Option<Settled> {
+        let offset = self.needed.settle(frontier, allowed_lateness, self.position)?;
+        let closed_before = frontier.saturating_sub(allowed_lateness).saturating_sub(Span::from_millis(1));
+        Some(Settled { slot, offset, closed_before })
+    }
+}
+
+/// Which offsets are needed until when: stretches of records, each with the latest window end in it, ends ascending.
+#[derive(Debug, Default)]
+struct NeededOffsets {
+    stretches: VecDeque<(Offset, EventTime)>,
+    told: Option<Offset>,
+}
+
+impl NeededOffsets {
+    /// A stretch that ends no later than the one before it is needed no longer than that one: it is part of it. So there are
+    /// never more stretches than open windows.
+    fn push(&mut self, first: Offset, window_end: EventTime) {
+        match self.stretches.back() {
+            Some((_, end)) if *end >= window_end => {}
+            _ => self.stretches.push_back((first, window_end)),
+        }
+    }
+
+    fn settle(&mut self, frontier: EventTime, allowed_lateness: Span, position: Offset) -> Option<Offset> {
+        while let Some((_, end)) = self.stretches.front() {
+            if end.saturating_add(allowed_lateness) >= frontier {
+                break;
+            }
+            self.stretches.pop_front();
+        }
+        let offset = self.stretches.front().map_or(position, |(first, _)| *first);
+        (self.told != Some(offset)).then(|| {
+            self.told = Some(offset);
+            offset
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: i64) -> EventTime {
+        EventTime::from_millis(millis)
+    }
+
+    #[test]
+    fn offsets_are_needed_until_their_windows_are_closed() {
+        let mut needed = NeededOffsets::default();
+        needed.push(Offset(0), at(10));
+        needed.push(Offset(5), at(10));
+        needed.push(Offset(9), at(20));
+        needed.push(Offset(12), at(10));
+        needed.push(Offset(15), at(30));
+        let no = Span::ZERO;
+        assert_eq!(needed.settle(at(10), no, Offset(20)), Some(Offset(0)));
+        assert_eq!(needed.settle(at(10), no, Offset(20)), None);
+        assert_eq!(needed.settle(at(11), no, Offset(20)), Some(Offset(9)));
+        assert_eq!(needed.settle(at(30), no, Offset(20)), Some(Offset(15)));
+        assert_eq!(needed.settle(at(31), no, Offset(20)), Some(Offset(20)));
+    }
+
+    #[test]
+    fn lateness_keeps_them_longer() {
+        let mut needed = NeededOffsets::default();
+        needed.push(Offset(3), at(10));
+        assert_eq!(needed.settle(at(15), Span::from_millis(5), Offset(7)), Some(Offset(3)));
+        assert_eq!(needed.settle(at(16), Span::from_millis(5), Offset(7)), Some(Offset(7)));
+    }
+}

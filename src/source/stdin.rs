@@ -1,0 +1,135 @@
+//! Standard input as a source of JSON lines: one partition, `stdin`, read by the first worker.
+//!
+//! The model: a thread reads chunks and hands them over a short bounded channel, so that a slow run slows the writer at the
+//! other end of the pipe; after each it calls the waker, so that the worker need not poll. End of file ends the partition. How
+//! it fails: an error of the operating system ends the run. A thread that waits for input cannot be interrupted: when the run
+//! stops it is left behind, and ends at its next chunk or with the process.
+
+use super::lines::{CHUNK, LineBuffer, NextLine};
+use super::{Intake, NoOrigin, PartitionSlot, Polled, Source};
+use crate::error::{ProcessorError, ProcessorResult};
+use crate::event::PartitionName;
+use crate::time::EventTime;
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use std::io::{ErrorKind, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Called when there is something to poll.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// How many chunks may wait.
+const CHUNKS: usize = 8;
+
+/// Without a waker's call it is of no use to poll again before this.
+const IDLE: Duration = Duration::from_millis(100);
+
+type Chunk = std::io::Result<Vec<u8>>;
+
+/// Reads standard input, or another stream.
+pub struct StdinSource {
+    chunks: Receiver<Chunk>,
+    rest: Vec<u8>,
+    used: usize,
+    lines: LineBuffer,
+    slot: Option<PartitionSlot>,
+    finished: bool,
+}
+
+impl StdinSource {
+    /// Starts reading standard input. Only one worker of a job may do so.
+    pub fn new(waker: Waker) -> ProcessorResult<Self> {
+        Self::from_reader(std::io::stdin(), waker)
+    }
+
+    /// Starts reading any stream, under the same name.
+    pub fn from_reader(input: impl Read + Send + 'static, waker: Waker) -> ProcessorResult<Self> {
+        let (sender, chunks) = crossbeam_channel::bounded(CHUNKS);
+        std::thread::Builder::new()
+            .name("stdin".to_owned())
+            .spawn(move || {
+                read_chunks(input, &sender, &waker);
+                // The end shows only when the channel is closed.
+                drop(sender);
+                waker();
+            })
+            .map_err(|error| ProcessorError::io("cannot start the thread that reads standard input", error))?;
+        Ok(Self { chunks, rest: Vec::new(), used: 0, lines: LineBuffer::new(), slot: None, finished: false })
+    }
+
+    /// Moves bytes into the line buffer; whether there were any, or the end.
+    fn fill(&mut self) -> ProcessorResult<bool> {
+        if self.used == self.rest.len() {
+            match self.chunks.try_recv() {
+                Ok(Ok(chunk)) => (self.rest, self.used) = (chunk, 0),
+                Ok(Err(error)) => return Err(ProcessorError::Source(format!("cannot read standard input: {error}"))),
+                Err(TryRecvError::Empty) => return Ok(false),
+                Err(TryRecvError::Disconnected) => {
+                    self.lines.set_ended();
+                    return Ok(true);
+                }
+            }
+        }
+        let space = self.lines.space();
+        let count = space.len().min(self.rest.len() - self.used);
+        space[..count].copy_from_slice(&self.rest[self.used..self.used + count]);
+        self.used += count;
+        self.lines.filled(count);
+        Ok(true)
+    }
+}
+
+/// Reads until the end, an error, or nobody listens any more.
+fn read_chunks(mut input: impl Read, chunks: &Sender<Chunk>, waker: &Waker) {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let chunk = match input.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => Ok(buffer[..count].to_vec()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => Err(error),
+        };
+        let failed = chunk.is_err();
+        if chunks.send(chunk).is_err() || failed {
+            break;
+        }
+        waker();
+    }
+}
+
+impl Source for StdinSource {
+    fn poll(&mut self, intake: &mut Intake, max_records: usize) -> ProcessorResult<Polled> {
+        let slot = *self.slot.get_or_insert_with(|| {
+            let slot = intake.open_partition(PartitionName { topic: "stdin".into(), partition: 0 }, EventTime::MIN);
+            intake.set_ready();
+            slot
+        });
+        let mut handed = 0;
+        while handed < max_records && !self.finished {
+            match self.lines.next_line() {
+                NextLine::Line { offset, bytes } => {
+                    intake.record(slot, offset, bytes, &NoOrigin)?;
+                    handed += 1;
+                }
+                NextLine::TooLong { offset, first_bytes, size } => {
+                    intake.too_large(slot, offset, &first_bytes, size)?;
+                    handed += 1;
+                }
+                NextLine::NeedMore => {
+                    if !self.fill()? {
+                        break;
+                    }
+                }
+                NextLine::End => {
+                    intake.close_partition(slot);
+                    self.finished = true;
+                }
+            }
+        }
+        Ok(match handed {
+            0 if self.finished => Polled::Finished,
+            0 => Polled::Nothing(IDLE),
+            records => Polled::Records(records),
+        })
+    }
+}
