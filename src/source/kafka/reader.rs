@@ -178,8 +178,10 @@ impl KafkaSource {
                     let partition = state.partition_of(&record, receiver)?;
                     let offset = Offset(record.offset());
                     partition.position = offset.0 + 1;
-                    partition.idleness.record();
                     let slot = partition.slot;
+                    if partition.idleness.record() {
+                        receiver.set_idle(slot, false);
+                    }
                     count += 1;
                     match record.payload() {
                         Some(payload) => receiver.record(slot, offset, payload, &record)?,
@@ -221,7 +223,8 @@ impl KafkaSource {
 }
 
 impl State {
-    /// Opens what the helper has announced.
+    /// Opens what the helper has announced. The first announcement, which may be of no partition, is of those that exist at the
+    /// start.
     fn take_openings<R: RecordReceiver>(&mut self, receiver: &mut R) {
         while let Ok(openings) = self.openings.try_recv() {
             for Opening { id, begin, closed_before } in openings {
@@ -230,6 +233,7 @@ impl State {
                 let idleness = Idleness::new(self.idle_timeout);
                 self.partitions.add(Partition { id, name, slot, position: begin.0, idleness });
             }
+            receiver.set_ready();
         }
     }
 
