@@ -34,6 +34,7 @@ struct Recorder {
     origins: Vec<(Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>)>,
     keep_origins: bool,
     idle: IdleTold,
+    ready: bool,
     count: usize,
 }
 
@@ -79,6 +80,10 @@ impl RecordReceiver for Recorder {
 
     fn tombstone(&mut self, slot: PartitionSlot, offset: Offset) {
         self.note(slot, offset, None);
+    }
+
+    fn set_ready(&mut self) {
+        self.ready = true;
     }
 
     fn set_idle(&mut self, slot: PartitionSlot, idle: bool) {
@@ -463,13 +468,33 @@ fn a_partition_is_idle_on_evidence_and_not_when_the_broker_stalls() {
     assert!(!recorder.is_idle(full) && !recorder.is_idle(empty));
     broker.resume();
     pump(&mut source, &mut recorder, "both to be idle again", |seen| seen.is_idle(full) && seen.is_idle(empty));
-    // A record wakes a partition in the intake itself; after it the silence is counted anew.
+    // A record wakes a partition; after it the silence is counted anew.
     broker.produce("t", "none", numbered(0, 10..11));
     pump(&mut source, &mut recorder, "the record", |seen| seen.count >= 11);
+    assert!(!recorder.is_idle(full));
     let told = recorder.idle[&full.0].len();
     pump(&mut source, &mut recorder, "idle once more", |seen| seen.idle[&full.0].len() > told);
     assert!(recorder.is_idle(full));
     source.close().expect("the broker is there");
+}
+
+#[test]
+fn a_worker_without_a_partition_is_ready_and_waits() {
+    let broker = Broker::shared();
+    let topic = fresh("narrow");
+    broker.create_topic(&topic, 1, &[]);
+    let setup = Setup { worker: 1, workers: 2, ..Setup::new(broker, &[&topic], &topic) }
+        .property("topic.metadata.refresh.interval.ms", "1000");
+    let (mut source, mut recorder) = (setup.source(), Recorder::default());
+    assert!(!recorder.ready);
+    pump(&mut source, &mut recorder, "the start", |seen| seen.ready);
+    assert!(recorder.opened.is_empty());
+    // The next partition falls to this worker.
+    broker.add_partitions(&topic, 2);
+    broker.produce(&topic, "none", numbered(1, 0..10));
+    pump(&mut source, &mut recorder, "the records", |seen| seen.count >= 10);
+    assert_numbered(&recorder, &topic, 1, 10);
+    source.close().expect("nothing is to be committed");
 }
 
 #[test]

@@ -64,8 +64,13 @@ pub(super) struct Brokers {
 impl Brokers {
     /// Which partitions a topic has.
     pub(super) fn topic_state(&self, topic: usize) -> Result<TopicState, NoAnswer> {
+        self.topic_state_within(topic, PATIENCE)
+    }
+
+    /// The same, with another time-out.
+    pub(super) fn topic_state_within(&self, topic: usize, patience: Duration) -> Result<TopicState, NoAnswer> {
         let name: &str = &self.topics[topic];
-        let metadata = self.client.fetch_metadata(Some(name), PATIENCE).map_err(|error| self.no_answer(&error))?;
+        let metadata = self.client.fetch_metadata(Some(name), patience).map_err(|error| self.no_answer(&error))?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == name) else {
             return Err(NoAnswer::Later(format!("{}: the answer about topic {name:?} leaves it out", self.servers)));
         };

@@ -1,14 +1,13 @@
-//! What librdkafka tells besides records: log lines, errors of connections, results of commits.
+//! What librdkafka tells besides records: log lines and errors of connections.
 //!
 //! All of it arrives on the helper thread, which serves the consumer's queue. Log lines go on to the program's log (target
 //! `librdkafka`), at most one of a kind in ten seconds: a broker that is down is one warning and a count, not a flood.
 
 use crate::error::ProcessorError;
-use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,8 +32,8 @@ pub(super) struct ReaderContext {
 pub(super) struct Events {
     /// The latest trouble with a broker: its reason.
     pub trouble: Option<String>,
-    /// Results of commits, in order.
-    pub commits: Vec<Result<(), String>>,
+    /// No broker is left to ask.
+    pub all_down: bool,
     /// The client is of no use any more.
     pub fatal: Option<String>,
 }
@@ -104,6 +103,10 @@ impl ClientContext for ReaderContext {
         match code {
             // An event about a partition, which the reader sees in its own queue.
             Some(RDKafkaErrorCode::PartitionEOF) => {}
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                self.disturb(None);
+                self.with_events(|events| events.all_down = true);
+            }
             Some(RDKafkaErrorCode::Fatal) => self.with_events(|events| events.fatal = Some(reason.to_owned())),
             _ => {
                 let text = match code {
@@ -120,14 +123,7 @@ impl ClientContext for ReaderContext {
     }
 }
 
-impl ConsumerContext for ReaderContext {
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        // A commit may fail as a whole or for one partition.
-        let failure = result.err().or_else(|| offsets.elements().iter().find_map(|element| element.error().err()));
-        let result = failure.map_or(Ok(()), |error| Err(error_text(&error)));
-        self.with_events(|events| events.commits.push(result));
-    }
-}
+impl ConsumerContext for ReaderContext {}
 
 /// librdkafka's own words for an error where it has a code.
 pub(super) fn error_text(error: &KafkaError) -> String {

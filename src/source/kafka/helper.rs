@@ -12,15 +12,16 @@ use super::assignment::{self, Start};
 use super::batch::{FetchQueue, Waker};
 use super::brokers::{Brokers, NoAnswer, PartitionId, TopicState};
 use super::commit_metadata;
+use super::commit_queue::CommitQueue;
 use super::commits::{Commit, Commits};
-use super::context::error_text;
+use super::context::{Events, error_text};
 use super::reach::Reach;
 use crate::config::OffsetReset;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{Offset, WorkerIndex};
 use crate::time::EventTime;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::consumer::Consumer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -102,6 +103,7 @@ pub(super) struct Helper {
     /// How many partitions of each topic are known.
     pub known: Vec<i32>,
     pub commits: Commits,
+    pub commit_queue: CommitQueue,
 }
 
 /// Why a phase ended.
@@ -172,7 +174,7 @@ impl Helper {
                 }
                 Err(NoAnswer::Later(reason)) => {
                     misses = 0;
-                    let trouble = self.brokers.client.context().take_events().trouble;
+                    let trouble = self.serve_events().trouble;
                     self.reach.failed(trouble.as_deref().unwrap_or(&reason));
                     self.wait(pause)?;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -280,12 +282,15 @@ impl Helper {
             if let Err(end) = self.take_request(TICK) {
                 return end;
             }
-            let (trouble, fatal) = self.serve_events();
+            let Events { trouble, all_down, fatal } = self.serve_events();
             if let Some(reason) = fatal {
                 return End::Failed(ProcessorError::Kafka(format!("{}: {reason}", self.brokers.servers)));
             }
             let now = Instant::now();
-            if trouble.is_some() {
+            if all_down {
+                self.reach.failed(trouble.as_deref().unwrap_or("all brokers are down"));
+            }
+            if all_down || trouble.is_some() {
                 probe_at.get_or_insert(now);
             }
             if probe_at.is_some_and(|at| now >= at) {
@@ -338,32 +343,35 @@ impl Helper {
         (self.waker)();
     }
 
-    /// Serves librdkafka's events. Answers with the latest trouble, and with the reason why the client is of no use any more.
-    fn serve_events(&mut self) -> (Option<String>, Option<String>) {
+    /// Serves librdkafka's events and the answers to commits. Tells what has happened.
+    fn serve_events(&mut self) -> Events {
         for _ in 0..4 {
             // Errors come through the context as well; nothing else is returned here, since records have their own queue.
             let _ = self.brokers.client.poll(Duration::from_millis(1));
         }
-        let events = self.brokers.client.context().take_events();
-        for result in events.commits {
-            self.commits.sent(result.is_ok());
-            if let Err(reason) = result
-                && let Some(more) = self.brokers.client.context().may_log("commit")
-            {
-                tracing::warn!(
-                    target: "kafka",
-                    kept_back = more,
-                    "{}: offsets could not be committed to group {:?} and will be tried again: {reason}",
-                    self.brokers.servers, self.brokers.group
-                );
-            }
+        while let Some(answer) = self.commit_queue.answer() {
+            self.commit_ended(answer);
         }
-        (events.trouble, events.fatal)
+        self.brokers.client.context().take_events()
+    }
+
+    fn commit_ended(&mut self, outcome: Result<(), String>) {
+        self.commits.sent(outcome.is_ok());
+        if let Err(reason) = outcome
+            && let Some(more) = self.brokers.client.context().may_log("commit")
+        {
+            tracing::warn!(
+                target: "kafka",
+                kept_back = more,
+                "{}: offsets could not be committed to group {:?} and will be tried again: {reason}",
+                self.brokers.servers, self.brokers.group
+            );
+        }
     }
 
     /// Asks whether anybody answers.
     fn probe(&mut self, trouble: Option<String>) -> bool {
-        match self.brokers.topic_state(0) {
+        match self.brokers.topic_state_within(0, PROBE_PAUSE) {
             Err(NoAnswer::Later(reason)) => {
                 self.brokers.client.context().disturb(None);
                 self.reach.failed(trouble.as_deref().unwrap_or(&reason));
@@ -435,11 +443,11 @@ impl Helper {
                     element.set_metadata(metadata);
                 }
             }
-            self.brokers.client.commit(&list, CommitMode::Async)
+            Ok(list)
         });
-        if let Err(error) = sent {
-            tracing::warn!(target: "kafka", "{}: offsets could not be committed: {}", self.brokers.servers, error_text(&error));
-            self.commits.sent(false);
+        let sent = sent.map_err(|error| error_text(&error)).and_then(|list| self.commit_queue.send(&list));
+        if let Err(reason) = sent {
+            self.commit_ended(Err(reason));
         }
     }
 

@@ -54,10 +54,12 @@ impl Idleness {
         Self { timeout, state: State::Reading, end: Offset(-1), last_asked: None }
     }
 
-    /// A record came. The intake wakes an idle partition itself.
+    /// A record came. Answers whether the partition was idle.
     #[inline]
-    pub(super) fn record(&mut self) {
+    pub(super) fn record(&mut self) -> bool {
+        let was_idle = matches!(self.state, State::Idle { .. });
         self.state = State::Reading;
+        was_idle
     }
 
     /// A fetch that a broker answered came to the end of the partition, `end`.
@@ -219,7 +221,7 @@ mod tests {
         let mut scene = Scene::new();
         scene.end(0);
         assert_eq!(scene.tick(5_000), IdleAction::Ask);
-        scene.idleness.record();
+        assert!(!scene.idleness.record());
         assert_eq!(scene.answer(END, 5_000, 5_010), IdleAction::None);
         assert_eq!(scene.tick(60_000), IdleAction::None);
     }
@@ -274,6 +276,14 @@ mod tests {
         // No answer: it runs out.
         assert_eq!(scene.tick(24_999), IdleAction::Ask);
         assert_eq!(scene.tick(25_000), IdleAction::Set(false));
+    }
+
+    #[test]
+    fn a_record_ends_idleness() {
+        let mut scene = Scene::idle(5_000);
+        assert!(scene.idleness.record());
+        assert!(!scene.idleness.record());
+        assert_eq!(scene.tick(60_000), IdleAction::None);
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod batch;
 mod brokers;
 mod client_config;
 mod commit_metadata;
+mod commit_queue;
 mod commits;
 mod context;
 mod helper;

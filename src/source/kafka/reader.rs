@@ -3,6 +3,7 @@
 use super::batch::{BatchReader, FetchQueue, Record, RecordKind, TopicHandle, Waker};
 use super::brokers::{Brokers, PartitionId};
 use super::client_config::consumer_config;
+use super::commit_queue::CommitQueue;
 use super::commits::{Commit, Commits};
 use super::context::{Client, ReaderContext, creation_error};
 use super::helper::{Helper, Notice, Opening, Question, Request, Settings};
@@ -123,6 +124,7 @@ impl KafkaSource {
             reach: Reach::new(observer.clone(), consumer.bootstrap_servers.clone()),
             known: vec![0; topics.len()],
             commits: Commits::default(),
+            commit_queue: CommitQueue::new(client.clone()),
         };
         spawn(helper, worker, control)?;
         let now = Instant::now();
@@ -176,8 +178,10 @@ impl KafkaSource {
                     let partition = state.partition_of(&record, receiver)?;
                     let offset = Offset(record.offset());
                     partition.position = offset.0 + 1;
-                    partition.idleness.record();
                     let slot = partition.slot;
+                    if partition.idleness.record() {
+                        receiver.set_idle(slot, false);
+                    }
                     count += 1;
                     match record.payload() {
                         Some(payload) => receiver.record(slot, offset, payload, &record)?,
@@ -219,7 +223,8 @@ impl KafkaSource {
 }
 
 impl State {
-    /// Opens what the helper has announced.
+    /// Opens what the helper has announced. The first announcement, which may be of no partition, is of those that exist at the
+    /// start.
     fn take_openings<R: RecordReceiver>(&mut self, receiver: &mut R) {
         while let Ok(openings) = self.openings.try_recv() {
             for Opening { id, begin, closed_before } in openings {
@@ -228,6 +233,7 @@ impl State {
                 let idleness = Idleness::new(self.idle_timeout);
                 self.partitions.add(Partition { id, name, slot, position: begin.0, idleness });
             }
+            receiver.set_ready();
         }
     }
 

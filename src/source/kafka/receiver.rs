@@ -10,6 +10,9 @@ pub trait RecordReceiver {
     /// See [`Intake::open_partition`].
     fn open_partition(&mut self, name: PartitionName, closed_before: EventTime) -> PartitionSlot;
 
+    /// See [`Intake::set_ready`].
+    fn set_ready(&mut self);
+
     /// See [`Intake::record`].
     fn record(
         &mut self,
@@ -29,6 +32,10 @@ pub trait RecordReceiver {
 impl RecordReceiver for Intake {
     fn open_partition(&mut self, name: PartitionName, closed_before: EventTime) -> PartitionSlot {
         Intake::open_partition(self, name, closed_before)
+    }
+
+    fn set_ready(&mut self) {
+        Intake::set_ready(self);
     }
 
     #[inline]
