@@ -23,15 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A record as it was handed over; no value is a tombstone.
 type Seen = (i64, Option<Vec<u8>>);
 
-/// Whether each partition ever was told to be idle, and when it was told last.
+/// What was told of each slot's idleness, in order.
 type IdleTold = BTreeMap<u32, Vec<bool>>;
+
+/// A record's key and headers.
+type Origin = (Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
 
 /// Takes note of everything.
 #[derive(Default)]
 struct Recorder {
     opened: Vec<(PartitionName, EventTime)>,
     seen: BTreeMap<(String, i32), Vec<Seen>>,
-    origins: Vec<(Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>)>,
+    origins: Vec<Origin>,
     keep_origins: bool,
     idle: IdleTold,
     ready: bool,

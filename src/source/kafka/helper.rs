@@ -433,19 +433,17 @@ impl Helper {
             return;
         }
         let positions = waiting.iter().map(|(id, commit)| (*id, rdkafka::Offset::Offset(commit.offset.0)));
-        let sent = self.brokers.list(positions).and_then(|list| {
+        let sent = self.brokers.list(positions).map_err(|error| error_text(&error)).and_then(|list| {
             for (id, commit) in waiting {
-                let topic: &str = &self.brokers.topics[id.topic];
                 let metadata = commit_metadata::format(commit.closed_before);
-                if let Some(mut element) = list.find_partition(topic, id.partition)
+                if let Some(mut element) = list.find_partition(&self.brokers.topics[id.topic], id.partition)
                     && !metadata.is_empty()
                 {
                     element.set_metadata(metadata);
                 }
             }
-            Ok(list)
+            self.commit_queue.send(&list)
         });
-        let sent = sent.map_err(|error| error_text(&error)).and_then(|list| self.commit_queue.send(&list));
         if let Err(reason) = sent {
             self.commit_ended(Err(reason));
         }

@@ -52,7 +52,7 @@ mod reader;
 mod receiver;
 
 pub use batch::Waker;
-pub use client_config::{consumer_config, property_error, refused_consumer_property};
+pub use client_config::consumer_config;
 pub use observer::{NoObserver, SourceObserver};
 pub use reader::{KafkaSource, KafkaSourceOptions};
 pub use receiver::RecordReceiver;
