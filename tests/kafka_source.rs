@@ -2,6 +2,8 @@
 
 #[path = "support/kafka.rs"]
 mod kafka;
+#[path = "support/kafka_sink.rs"]
+mod sink;
 
 use kafka::{Broker, TestRecord};
 use llm_optimizer_processor::ProcessorError;
