@@ -15,9 +15,14 @@ const CLOSING: &str = "closing";
 /// The text of results without the time of firing, by the text of their Kafka keys.
 pub type Results = BTreeMap<String, String>;
 
+/// A time in milliseconds as results and events write it.
+pub fn time_text(at: i64) -> String {
+    DateTime::from_timestamp_millis(at).expect("a time").to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
 /// One event.
 pub fn event(at: i64, model: &str, region: &str, latency: f64) -> String {
-    let time = DateTime::from_timestamp_millis(at).expect("a time").to_rfc3339_opts(SecondsFormat::Millis, true);
+    let time = time_text(at);
     format!(
         "{{\"id\":\"{at}\",\"timestamp\":\"{time}\",\"source\":\"test\",\"event_type\":\"metric\",\
          \"data\":{{\"model\":\"{model}\",\"region\":\"{region}\",\"latency_ms\":{latency}}}}}"

@@ -139,10 +139,15 @@ impl Program {
     /// Ends it as `kill` does, and gives what it says; panics where that takes too long.
     pub fn stop(&mut self) -> Ended {
         let begun = Instant::now();
-        signal(&self.child, libc::SIGTERM);
+        self.ask_to_end();
         let ended = self.wait();
         assert!(begun.elapsed() < STOP_LIMIT, "the orderly end took {:?}:\n{}", begun.elapsed(), ended.log);
         Ended { took: begun.elapsed(), ..ended }
+    }
+
+    /// Asks it to end, as `kill` does.
+    pub fn ask_to_end(&self) {
+        signal(&self.child, libc::SIGTERM);
     }
 
     /// Ends it as a power failure would.
