@@ -6,7 +6,7 @@ use crate::program::{Program, Setup};
 use std::time::{Duration, Instant};
 
 const PARTITIONS: i32 = 2;
-const RECORDS: i64 = 60_000;
+const RECORDS: i64 = 40_000;
 /// Bytes of each record, nearly all of them in a member that the job does not read.
 const RECORD_BYTES: usize = 3_000;
 const BUFFER_SIZE: usize = 500;
@@ -22,7 +22,13 @@ fn bound() -> u64 {
 
 fn heavy(partition: i32, number: i64) -> TestRecord {
     let light = event(BASE + number * 1_000, &format!("model-{}", number % 7), "r", number as f64);
-    let padding = "x".repeat(RECORD_BYTES - light.len());
+    // Text that packs to about half, as what librdkafka holds while it unpacks a response grows with the ratio.
+    let mut state = number as u64 * 2 + partition as u64 + 1;
+    let digits = (0..(RECORD_BYTES - light.len()) / 16).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        format!("{:016x}", state ^ (state >> 29))
+    });
+    let padding: String = digits.collect();
     TestRecord::to(partition, light.replacen('{', &format!("{{\"padding\":\"{padding}\","), 1))
 }
 
@@ -41,9 +47,10 @@ fn memory_is_bounded_while_the_results_broker_takes_nothing() {
     program.wait_until("the start", |program| program.page("/ready") == "{\"ready\":true}");
     let at_rest = program.resident_bytes();
     results.pause();
-    for partition in 0..PARTITIONS {
-        broker.produce(&topic, "zstd", (0..RECORDS / 2).map(|number| heavy(partition, number)));
-    }
+    // In turns, so that neither partition holds the windows of the other open.
+    let numbers = 0..RECORDS / i64::from(PARTITIONS);
+    let records = numbers.flat_map(|number| (0..PARTITIONS).map(move |partition| heavy(partition, number)));
+    broker.produce(&topic, "zstd", records);
     broker.produce(&topic, "none", closing(PARTITIONS));
 
     // Reading comes to rest, far from the end.
@@ -56,10 +63,11 @@ fn memory_is_bounded_while_the_results_broker_takes_nothing() {
         }
         processed > 0.0 && since.elapsed() > Duration::from_secs(3)
     });
-    assert!(processed < RECORDS as f64 / 2.0, "{processed} events were processed: nothing was held back");
+    assert!(processed < RECORDS as f64 / 4.0, "{processed} events were processed: nothing was held back");
     let (held, bound) = (peak.saturating_sub(at_rest), bound());
     let input = RECORDS as u64 * RECORD_BYTES as u64;
     assert!(bound < input / 2, "the input is too small to show anything");
+    println!("{processed} events were processed, {} KiB were held, {} KiB are allowed", held >> 10, bound >> 10);
     assert!(held < bound, "{} MiB are held, {} are allowed", held >> 20, bound >> 20);
     program.wait_until("the trouble shows", |program| {
         let (status, reasons) = program.health();
