@@ -1,6 +1,6 @@
-//! The Kafka sinks against a real broker. A part of the reader's test program, so that both share one broker.
+//! The Kafka sinks against a real broker.
 
-use crate::kafka::{Broker, ReadRecord};
+use crate::broker::{Broker, ReadRecord};
 use llm_optimizer_processor::GroupingKey;
 use llm_optimizer_processor::config::ProducerConfig;
 use llm_optimizer_processor::runtime::Control;
