@@ -51,7 +51,9 @@ struct Output {
 
 fn run(case: &Case, run: RunPlan, files: &[PathBuf]) -> Output {
     let out = tempfile::tempdir().expect("a temporary directory");
+    let begin = std::time::Instant::now();
     let summary = job::run(&case.yaml(run, files, out.path()), run.workers);
+    eprintln!("{run:?} {} parts {} lines {:?}", case.partitions.len(), case.partitions.iter().map(|p| p.lines.len()).sum::<usize>(), begin.elapsed());
     Output {
         summary,
         results: job::results(&out.path().join("results.jsonl")),
@@ -199,13 +201,13 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &[T], right: &[T]) ->
 }
 
 fn cases() -> u32 {
-    if std::env::var_os("PROCESSOR_LONG_TESTS").is_some() { 5000 } else { 150 }
+    if std::env::var_os("PROCESSOR_LONG_TESTS").is_some() { 5000 } else { 400 }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: cases(),
-        max_shrink_iters: 1000,
+        max_shrink_iters: 0,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()
     })]

@@ -124,7 +124,7 @@ mod tests {
         }
         // The root of 32 / 7.
         assert!(right("stddev", &values, "2.138089935299395"));
-        assert!(!right("stddev", &values, "2.1380899353"));
+        assert!(!right("stddev", &values, "2.13808993"));
         assert!(!right("stddev", &values, "-2.138089935299395"));
         assert!(right("stddev", &[3.0], "null") && !right("stddev", &[3.0], "0.0"));
         assert!(right("stddev", &[3.0, 3.0], "0.0"));
