@@ -7,7 +7,10 @@ mod job;
 mod oracle;
 
 use llm_optimizer_processor::runtime::Summary;
-use oracle::case::{AggregatePlan, Case, RunPlan, case, rfc3339};
+use oracle::case::{
+    AggregatePlan, Behind, Case, Cell, EventPlan, Keys, Line, Packing, PartitionPlan, RunPlan, TimePlan, Values, What,
+    case, rfc3339,
+};
 use oracle::{Contents, Expectation, Identity, Kind, Record, Refused, Rules, expect, figures};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -51,9 +54,7 @@ struct Output {
 
 fn run(case: &Case, run: RunPlan, files: &[PathBuf]) -> Output {
     let out = tempfile::tempdir().expect("a temporary directory");
-    let begin = std::time::Instant::now();
     let summary = job::run(&case.yaml(run, files, out.path()), run.workers);
-    eprintln!("{run:?} {} parts {} lines {:?}", case.partitions.len(), case.partitions.iter().map(|p| p.lines.len()).sum::<usize>(), begin.elapsed());
     Output {
         summary,
         results: job::results(&out.path().join("results.jsonl")),
@@ -201,13 +202,13 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &[T], right: &[T]) ->
 }
 
 fn cases() -> u32 {
-    if std::env::var_os("PROCESSOR_LONG_TESTS").is_some() { 5000 } else { 400 }
+    if std::env::var_os("PROCESSOR_LONG_TESTS").is_some() { 5000 } else { 150 }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: cases(),
-        max_shrink_iters: 0,
+        max_shrink_iters: 1000,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()
     })]
@@ -266,4 +267,76 @@ fn the_model_does_what_the_card_says() {
     let late: Vec<_> = expected.late.iter().map(|late| (late.offset, late.watermark, late.late_by)).collect();
     assert_eq!(late, [(5, Some(12), Some(6))]);
     assert_eq!((expected.accepted, expected.accepted_late), (10, 4));
+}
+
+/// A case with windows of 10 ms, no disorder and a lateness of 20 ms: per partition, when events happen and with which cells.
+fn small_case(values: Values, partitions: &[&[(i64, [Cell; 3])]]) -> Case {
+    let partition = |events: &&[(i64, [Cell; 3])]| {
+        let mut latest = 0;
+        let line = |(time, cells): &(i64, [Cell; 3])| {
+            let (step, behind) = ((time - latest).max(0), (latest - time).max(0));
+            latest += step;
+            let (what, behind) = (What::Event, Behind::AroundTheWatermark(behind));
+            Line { what, step, behind, key: 0, cells: *cells, first_cell: 0, end: "\n" }
+        };
+        PartitionPlan { packing: Packing::Plain, ahead: 0, lines: events.iter().map(line).collect() }
+    };
+    Case {
+        time: TimePlan { rules: Rules { window: 10, lateness: 20, out_of_orderness: 0 }, begin: 0, pace: 100 },
+        event: EventPlan { keys: Keys::Everything, values, rfc3339: true, filter: false },
+        aggregates: AggregatePlan {
+            enabled: vec!["count", "sum", "average", "min", "max", "stddev", "percentile"],
+            percentiles: vec![50.0],
+            relative_error: 0.01,
+        },
+        partitions: partitions.iter().map(partition).collect(),
+        runs: [RunPlan { workers: 1, buffer_size: 10_000, emit_interval_ms: None }; 2],
+    }
+}
+
+/// Checks a case with many numbers of workers and portions.
+fn check_many_ways(case: &Case) {
+    for workers in [1, 2, 3] {
+        for buffer_size in [1, 2, 3, 5, 100] {
+            let second = RunPlan { workers, buffer_size, emit_interval_ms: None };
+            let case = Case { runs: [case.runs[0], second], ..case.clone() };
+            check(&case).unwrap_or_else(|problem| panic!("{problem}\n{second:?}"));
+        }
+    }
+}
+
+const fn only(number: f64) -> [Cell; 3] {
+    [Cell::Number(number), Cell::Absent, Cell::Absent]
+}
+
+#[test]
+fn values_that_cancel() {
+    check_many_ways(&small_case(Values::One, &[&[(1, only(5.0)), (2, only(-5.0)), (3, only(0.0)), (12, only(-0.0))]]));
+}
+
+#[test]
+fn rows_judged_against_a_watermark_that_is_the_end_of_their_window() {
+    let first: &[(i64, [Cell; 3])] = &[
+        (5, only(1.0)),
+        (10, only(2.0)),
+        (7, only(3.0)),
+        (20, only(4.0)),
+        (9, only(5.0)),
+        (15, only(6.0)),
+        (40, only(7.0)),
+    ];
+    let second: &[(i64, [Cell; 3])] =
+        &[(6, only(1.5)), (10, only(2.5)), (20, only(3.5)), (8, only(4.5)), (40, only(5.5))];
+    check_many_ways(&small_case(Values::One, &[first, second]));
+    check_many_ways(&small_case(Values::One, &[second, first, second]));
+}
+
+#[test]
+fn fields_that_come_in_another_order_in_each_partition() {
+    let (a, b) = (only(1.0), [Cell::Absent, Cell::Number(2.0), Cell::Absent]);
+    let c = [Cell::Absent, Cell::Absent, Cell::Number(3.0)];
+    check_many_ways(&small_case(
+        Values::AsTheyCome,
+        &[&[(1, a), (2, b), (3, c), (11, a)], &[(1, b), (2, c), (3, a), (11, a)], &[(1, c), (2, a), (3, b), (11, b)]],
+    ));
 }
