@@ -114,6 +114,24 @@ fn scattered(store: &mut AccumulatorStore, values: &[f64], choices: &[u64]) -> A
     parts[0]
 }
 
+#[test]
+fn values_that_cancel_have_a_deviation() {
+    let mut store = AccumulatorStore::new(plan(0.01));
+    for (values, deviation) in [
+        (vec![1.0, -1.0], std::f64::consts::SQRT_2),
+        (vec![5.0, -5.0, 0.0], 5.0),
+        (vec![3e-300, -3e-300, 0.0], 3e-300),
+        (vec![1e300, -1e300, 0.0], 1e300),
+        (vec![1e15, -1e15, 7.0, -7.0, 0.0], 1e15 / std::f64::consts::SQRT_2),
+    ] {
+        let id = fill(&mut store, &values);
+        let found = results(&store, id);
+        assert_eq!(find(&found, "sum"), Some(0.0));
+        let stddev = find(&found, "stddev").unwrap();
+        assert!((stddev / deviation - 1.0).abs() < 1e-15, "{values:?}: {stddev}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 300,

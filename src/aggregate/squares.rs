@@ -223,6 +223,8 @@ pub(super) fn sample_stddev(count: u64, sum: &ExactSum, squares: &ExactSquares) 
 fn deviation<const N: usize>(count: u64, sum: &ExactSum, squares: &ExactSquares) -> Option<f64> {
     let (_, sum, sum_position) = sum.parts::<N>();
     let (squares, squares_position) = squares.parts::<N>();
+    // Values that cancel leave no position: nothing needs to be brought down to it.
+    let sum_position = if sum.is_zero() { squares_position / 2 } else { sum_position };
     let (left, right) = (squares.times(count), sum.squared());
     let least = squares_position.min(2 * sum_position);
     let numerator = left.shifted_left(squares_position - least).minus(&right.shifted_left(2 * sum_position - least))?;

@@ -159,7 +159,15 @@ impl Running {
         let late = sink::late_output(&job.config, process, observer.clone(), job.control.clone())?;
         let dead_letter = sink::dead_letter_output(&job.config, process, observer, job.control.clone())?;
         let busy = (0..topology.threads()).map(|_| AtomicUsize::new(1)).collect();
-        Ok(Arc::new(Self { job, threads: topology.threads(), hub, late, dead_letter, busy, ended: AtomicUsize::new(0) }))
+        Ok(Arc::new(Self {
+            job,
+            threads: topology.threads(),
+            hub,
+            late,
+            dead_letter,
+            busy,
+            ended: AtomicUsize::new(0),
+        }))
     }
 
     /// Starts the workers, waits for them, and ends the sinks.
@@ -215,11 +223,14 @@ impl Running {
             match catch_unwind(AssertUnwindSafe(|| worker::run(worker, &running))) {
                 Ok(Ok(summary)) => sum.lock().unwrap_or_else(PoisonError::into_inner).add(&summary),
                 Ok(Err(error)) => running.control().fail(error),
-                Err(panic) => running.control().fail(ProcessorError::Runtime(format!(
-                    "worker {} panicked: {}",
-                    worker.index(),
-                    panics::message(&*panic)
-                ))),
+                Err(panic) => {
+                    running.control().fail(ProcessorError::Runtime(format!(
+                        "worker {} panicked: {}",
+                        worker.index(),
+                        panics::message(&*panic)
+                    )));
+                    abandon(worker);
+                }
             }
             running.ended.fetch_add(1, Ordering::SeqCst);
         })
@@ -307,6 +318,16 @@ impl Running {
     pub fn is_drained(&self) -> bool {
         self.busy.iter().all(|busy| busy.load(Ordering::SeqCst) == 0)
     }
+}
+
+/// Drops what a worker that panicked leaves behind: timely would go on stepping it, and wait for an end that cannot come.
+fn abandon(worker: &mut timely::worker::Worker) {
+    // The failure is known already; what the operators do about their end is of no interest any more.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        for dataflow in worker.installed_dataflows() {
+            worker.drop_dataflow(dataflow);
+        }
+    }));
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> ProcessorResult<JoinHandle<()>> {

@@ -11,7 +11,7 @@ pub enum Naming {
     Bare,
     /// Several configured fields: `field.aggregate`, every field in every result.
     Qualified,
-    /// Fields as they come: those present in the window; bare names where there is only one.
+    /// Fields as they come: those present in the window, in the order of their names; bare names where there is only one.
     AsTheyCome,
 }
 

@@ -172,14 +172,15 @@ impl WindowOperator {
                 self.activator.activate();
                 return;
             }
-            self.release(due.time(), frontier);
+            self.release(due.time());
         }
         self.state.purge(frontier);
     }
 
-    /// Drops the capability of a time at which nothing is due any more.
-    fn release(&mut self, time: EventTime, frontier: EventTime) {
-        if self.state.next_due(frontier).is_none_or(|next| next.time() > time) {
+    /// Drops the capability of a time at which nothing will be due any more. A window is due when the frontier reaches its end,
+    /// late rows judged against the same time only when it has passed it.
+    fn release(&mut self, time: EventTime) {
+        if !self.state.is_expected_at(time) {
             self.held.remove(&time);
         }
     }

@@ -39,6 +39,11 @@ impl RefinementStash {
         self.waiting.first_key_value().map(|(watermark, _)| *watermark).filter(|watermark| *watermark < frontier)
     }
 
+    /// Whether rows of this watermark wait.
+    pub fn has(&self, watermark: EventTime) -> bool {
+        self.waiting.contains_key(&watermark)
+    }
+
     /// Takes the rows of this watermark.
     pub fn take(&mut self, watermark: EventTime) -> Vec<Refinement> {
         self.waiting.remove(&watermark).unwrap_or_default()

@@ -81,6 +81,8 @@ pub struct WindowState {
     keys: KeyTable,
     senders: HashMap<WorkerIndex, Sender>,
     fields: Vec<Arc<str>>,
+    /// The indices of the fields, by name: which field came first depends on which worker was faster.
+    fields_by_name: Vec<usize>,
     /// One a field; an entry has the same id in each.
     stores: Vec<AccumulatorStore>,
     entries: EntryTable,
@@ -114,6 +116,7 @@ impl WindowState {
             keys: KeyTable::default(),
             senders: HashMap::new(),
             fields: Vec::new(),
+            fields_by_name: Vec::new(),
             stores: Vec::new(),
             entries: EntryTable::default(),
             slices: BTreeMap::new(),
@@ -159,6 +162,8 @@ impl WindowState {
         if let Some(index) = self.fields.iter().position(|known| known == name) {
             return index;
         }
+        let place = self.fields_by_name.partition_point(|known| self.fields[*known] < *name);
+        self.fields_by_name.insert(place, self.fields.len());
         self.fields.push(Arc::clone(name));
         let mut store = AccumulatorStore::new(Arc::clone(&self.settings.plan));
         store.grow_to(self.entries.capacity());
@@ -250,6 +255,11 @@ impl WindowState {
         }
     }
 
+    /// Whether something is or will be due at this time, as far as is known.
+    pub fn is_expected_at(&self, time: EventTime) -> bool {
+        self.slices.get(&time).is_some_and(|slice| !slice.fired) || self.refinements.has(time)
+    }
+
     /// Appends up to `limit` results of what is due. Returns whether that was all of it.
     pub fn fire(&mut self, due: Due, fired_at: EventTime, limit: usize, results: &mut Vec<ResultRow>) -> bool {
         let mut progress = match self.firing.take() {
@@ -323,7 +333,9 @@ impl WindowState {
     ) -> ResultRow {
         let shown: Vec<usize> = match self.names.naming() {
             Naming::Bare | Naming::Qualified => (0..self.fields.len()).collect(),
-            Naming::AsTheyCome => (0..self.fields.len()).filter(|field| self.stores[*field].count(id) > 0).collect(),
+            Naming::AsTheyCome => {
+                self.fields_by_name.iter().copied().filter(|field| self.stores[*field].count(id) > 0).collect()
+            }
         };
         let names = self.names.names(&shown, &self.fields);
         let mut values: Vec<ResultValue> = Vec::with_capacity(names.len());

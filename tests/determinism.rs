@@ -1,0 +1,225 @@
+//! The same input gives the same bytes with any number of workers and processes: generated events with disorder, late and
+//! malformed ones, in eight files, with windows that are refined more than once.
+
+#[path = "support/job.rs"]
+mod job;
+
+use llm_optimizer_processor::config::GeneratorConfig;
+use llm_optimizer_processor::runtime::Control;
+use llm_optimizer_processor::source::generator::generate;
+use std::net::TcpListener;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const FILES: usize = 8;
+const EVENTS: u64 = 40_000;
+/// How long two processes may take.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
+/// How often free ports are looked for, should another program take one of them in between.
+const ATTEMPTS: usize = 3;
+
+/// What comes out of a run, each sorted: results without their timestamps, late records, dead letters.
+#[derive(Debug, PartialEq)]
+struct Output {
+    results: Vec<String>,
+    late: Vec<String>,
+    dead: Vec<String>,
+}
+
+/// Writes the events into files, a partition each.
+fn write_input(directory: &Path) -> Vec<PathBuf> {
+    let config = GeneratorConfig {
+        rate: None,
+        count: Some(EVENTS),
+        keys: NonZeroU32::new(12).expect("not zero"),
+        seed: 20_260_921,
+        disorder: Duration::from_secs(2),
+        late_share: 0.02,
+        malformed_share: 0.005,
+        partitions: NonZeroU32::new(FILES as u32).expect("not zero"),
+    };
+    let mut texts = vec![Vec::new(); FILES];
+    let generated = generate(&config, &Control::new(), &mut |partition, payload| {
+        let text = &mut texts[partition as usize];
+        text.extend_from_slice(payload);
+        text.push(b'\n');
+        Ok(())
+    });
+    assert_eq!(generated.expect("the generator fails for nothing"), EVENTS);
+    let write = |(number, text)| {
+        let path = directory.join(format!("partition-{number}.jsonl"));
+        std::fs::write(&path, text).expect("a temporary directory takes files");
+        path
+    };
+    texts.into_iter().enumerate().map(write).collect()
+}
+
+/// The configuration of a run that writes into this directory. `event` is its section.
+fn yaml(event: &str, files: &[PathBuf], out: &Path) -> String {
+    let files: Vec<String> = files.iter().map(|path| job::quoted(path)).collect();
+    let path = |name: &str| job::quoted(&out.join(name));
+    format!(
+        "processor:\n  source: {{type: file, paths: [{}]}}\n  event: {event}\n  buffer_size: 2000\n  \
+         windows: {{tumbling: {{size: 5s, allowed_lateness: 1m}}}}\n  watermark: {{max_out_of_orderness: 1500ms}}\n  \
+         error_handling: {{policy: dead_letter, dead_letter_file: {}}}\n  sinks: [{{type: file, path: {}}}]\n  \
+         late: {{sink: {{type: file, path: {}}}}}\n  metrics: {{enabled: false}}\n",
+        files.join(", "),
+        path("dead.jsonl"),
+        path("results.jsonl"),
+        path("late.jsonl")
+    )
+}
+
+/// What so many processes wrote into a directory. Processes after the first have their index in the names of their files.
+fn output(out: &Path, processes: usize) -> Output {
+    let paths = |name: &str| -> Vec<PathBuf> {
+        let path = |process| match process {
+            0 => out.join(format!("{name}.jsonl")),
+            process => out.join(format!("{name}.{process}.jsonl")),
+        };
+        (0..processes).map(path).collect()
+    };
+    let lines = |name: &str| {
+        let read = |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let text: String = paths(name).into_iter().map(read).collect();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let mut results: Vec<String> = paths("results").iter().flat_map(|path| job::results(path)).collect();
+    results.sort_unstable();
+    Output { results, late: lines("late"), dead: lines("dead") }
+}
+
+fn run_workers(event: &str, files: &[PathBuf], workers: usize) -> Output {
+    let out = tempfile::tempdir().expect("a temporary directory");
+    let summary = job::run(&yaml(event, files, out.path()), workers);
+    let output = output(out.path(), 1);
+    assert_eq!(summary.results, output.results.len() as u64);
+    assert_eq!(summary.dropped_late(), output.late.len() as u64);
+    assert_eq!(summary.bad(), output.dead.len() as u64);
+    output
+}
+
+/// A process of the test; it is ended with it.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has ended already, unless the test fails.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Two processes with two workers each, on free ports of this machine.
+fn run_processes(event: &str, files: &[PathBuf]) -> Output {
+    for _ in 0..ATTEMPTS {
+        let out = tempfile::tempdir().expect("a temporary directory");
+        let failures = try_processes(event, files, out.path());
+        if failures.is_empty() {
+            return output(out.path(), 2);
+        }
+        let port_taken = failures.iter().any(|failure| failure.contains("in use"));
+        assert!(port_taken, "{}", failures.join("\n"));
+    }
+    panic!("no two free ports in {ATTEMPTS} attempts");
+}
+
+/// Returns what the processes say that failed.
+fn try_processes(event: &str, files: &[PathBuf], out: &Path) -> Vec<String> {
+    let config = out.join("processor.yaml");
+    std::fs::write(&config, yaml(event, files, out)).expect("a temporary directory takes files");
+    let hostfile = out.join("hosts");
+    std::fs::write(&hostfile, free_addresses(2).join("\n")).expect("a temporary directory takes files");
+    let log = |index: usize| out.join(format!("process-{index}.log"));
+    let start = |index: usize| {
+        let log = std::fs::File::create(log(index)).expect("a temporary directory takes files");
+        let child = Command::new(env!("CARGO_BIN_EXE_processor"))
+            .args(["run", "-w", "2", "-n", "2", "-p", &index.to_string()])
+            .arg("--config")
+            .arg(&config)
+            .arg("-h")
+            .arg(&hostfile)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        Process(child.expect("the binary of this package starts"))
+    };
+    let mut processes = [start(0), start(1)];
+    let deadline = Instant::now() + TIME_LIMIT;
+    let mut failures = Vec::new();
+    for (index, process) in processes.iter_mut().enumerate() {
+        let said = || std::fs::read_to_string(log(index)).unwrap_or_default();
+        loop {
+            match process.0.try_wait().expect("a child can be waited for") {
+                Some(status) if status.success() => break,
+                Some(status) => {
+                    failures.push(format!("process {index}: {status}\n{}", said()));
+                    break;
+                }
+                None if Instant::now() > deadline => {
+                    failures.push(format!("process {index} does not end\n{}", said()));
+                    break;
+                }
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+        if !failures.is_empty() {
+            break;
+        }
+    }
+    failures
+}
+
+fn free_addresses(count: usize) -> Vec<String> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port")).collect();
+    let address = |listener: &TcpListener| listener.local_addr().expect("it is bound").to_string();
+    listeners.iter().map(address).collect()
+}
+
+/// Compares in a way that does not print megabytes.
+fn assert_same(what: &str, found: &Output, right: &Output) {
+    for (part, found, right) in [
+        ("results", &found.results, &right.results),
+        ("late", &found.late, &right.late),
+        ("dead", &found.dead, &right.dead),
+    ] {
+        let difference = found.iter().zip(right).find(|(found, right)| found != right);
+        assert_eq!(difference, None, "{what}: {part}");
+        assert_eq!(found.len(), right.len(), "{what}: {part}");
+    }
+}
+
+fn count(lines: &[String], what: &str) -> usize {
+    lines.iter().filter(|line| line.contains(what)).count()
+}
+
+fn check(event: &str) {
+    let input = tempfile::tempdir().expect("a temporary directory");
+    let files = write_input(input.path());
+    let alone = run_workers(event, &files, 1);
+    assert!(count(&alone.results, "\"firing\":\"on_time\"") > 90, "windows and keys");
+    assert!(count(&alone.results, "\"firing\":\"late\"") > 100, "refinements");
+    assert!(count(&alone.results, "\"revision\":2,") > 10, "refinements of refinements");
+    assert!(count(&alone.late, "\"reason\":\"late\"") > 100, "late records");
+    assert!(count(&alone.dead, "\"reason\":\"malformed\"") > 20, "dead letters");
+    for workers in [2, 3, 8] {
+        assert_same(&format!("{workers} workers"), &run_workers(event, &files, workers), &alone);
+    }
+    assert_same("two processes", &run_processes(event, &files), &alone);
+}
+
+#[test]
+fn listed_fields() {
+    check("{key: [data.model, data.region], values: [data.latency_ms]}");
+}
+
+#[test]
+fn fields_as_they_come_and_the_default_key() {
+    check("{}");
+}

@@ -1,0 +1,464 @@
+//! Random jobs and random inputs for them.
+
+use super::{Kind, Record, Rules};
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// How far in the future an event is that must be refused: 2200-01-01.
+const FUTURE: i64 = 7_258_118_400_000;
+/// Keys there are.
+const KEYS: u8 = 5;
+
+/// A job, and what it reads.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub time: TimePlan,
+    pub event: EventPlan,
+    pub aggregates: AggregatePlan,
+    pub partitions: Vec<PartitionPlan>,
+    /// The job is run once with each.
+    pub runs: [RunPlan; 2],
+}
+
+/// When things happen, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct TimePlan {
+    pub rules: Rules,
+    /// Where the first partition begins.
+    pub begin: i64,
+    /// How far time goes in a line, about.
+    pub pace: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Keys {
+    Everything,
+    Model,
+    ModelAndRegion,
+    Literal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Values {
+    One,
+    Several,
+    /// Whose paths end in the same word.
+    SameWord,
+    AsTheyCome,
+}
+
+/// What events look like.
+#[derive(Clone, Copy, Debug)]
+pub struct EventPlan {
+    pub keys: Keys,
+    pub values: Values,
+    pub rfc3339: bool,
+    pub filter: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct AggregatePlan {
+    pub enabled: Vec<&'static str>,
+    pub percentiles: Vec<f64>,
+    pub relative_error: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Packing {
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+#[derive(Clone, Debug)]
+pub struct PartitionPlan {
+    pub packing: Packing,
+    /// How many windows later than the first partition it begins.
+    pub ahead: i64,
+    pub lines: Vec<Line>,
+}
+
+/// How it is run: none of this may show in the results.
+#[derive(Clone, Copy, Debug)]
+pub struct RunPlan {
+    pub workers: usize,
+    pub buffer_size: usize,
+    pub emit_interval_ms: Option<u32>,
+}
+
+/// How far behind the latest event of its partition an event is.
+#[derive(Clone, Copy, Debug)]
+pub enum Behind {
+    /// So many percent of max_out_of_orderness.
+    WithinDisorder(i64),
+    /// So many percent of all that can make a difference.
+    Anywhere(i64),
+    /// That far from the least accepted time.
+    AroundTheLimit(i64),
+    /// That far from the watermark.
+    AroundTheWatermark(i64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum What {
+    Event,
+    Future,
+    OtherType,
+    NotJson,
+    NoTimestamp,
+    WrongTimestamp,
+    NoKey,
+    NotANumber,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Cell {
+    Absent,
+    Null,
+    Number(f64),
+}
+
+/// One line of a partition.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub what: What,
+    /// Percent of the pace since the line before.
+    pub step: i64,
+    pub behind: Behind,
+    pub key: u8,
+    pub cells: [Cell; 3],
+    /// Which of the cells comes first in the text.
+    pub first_cell: usize,
+    pub end: &'static str,
+}
+
+fn number() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        6 => (0u32..5_000_000).prop_map(|thousandths| f64::from(thousandths) / 1000.0),
+        3 => (-9i32..10).prop_map(f64::from),
+        1 => select(vec![0.0, -0.0, 1e15, 1e15 + 1.0, -1e15, 1e-9, 0.1, -123_456_789.125, 1e300, -1e300, 2.5e-300]),
+    ]
+}
+
+fn cell() -> impl Strategy<Value = Cell> {
+    prop_oneof![8 => number().prop_map(Cell::Number), 2 => Just(Cell::Absent), 1 => Just(Cell::Null)]
+}
+
+fn behind() -> impl Strategy<Value = Behind> {
+    prop_oneof![
+        8 => (0i64..=100).prop_map(Behind::WithinDisorder),
+        3 => (0i64..=110).prop_map(Behind::Anywhere),
+        1 => (-2i64..=2).prop_map(Behind::AroundTheLimit),
+        1 => (-2i64..=2).prop_map(Behind::AroundTheWatermark),
+    ]
+}
+
+fn line() -> impl Strategy<Value = Line> {
+    let what = prop_oneof![
+        60 => Just(What::Event),
+        7 => select(vec![
+            What::Future, What::OtherType, What::NotJson, What::NoTimestamp, What::WrongTimestamp, What::NoKey,
+            What::NotANumber,
+        ]),
+    ];
+    let step = prop_oneof![3 => Just(0i64), 12 => 0i64..=200, 1 => 200i64..2000];
+    let end = prop_oneof![20 => Just("\n"), 1 => Just("\r\n"), 1 => Just("\n\n")];
+    (what, step, behind(), 0..KEYS, [cell(), cell(), cell()], 0usize..3, end).prop_map(
+        |(what, step, behind, key, cells, first_cell, end)| Line { what, step, behind, key, cells, first_cell, end },
+    )
+}
+
+fn partitions() -> impl Strategy<Value = Vec<PartitionPlan>> {
+    let longest = prop_oneof![5 => Just(12usize), 4 => Just(80), 1 => Just(400)];
+    longest.prop_flat_map(|longest| {
+        let packing = prop_oneof![6 => Just(Packing::Plain), 1 => Just(Packing::Gzip), 1 => Just(Packing::Zstd)];
+        let ahead = prop_oneof![3 => Just(0i64), 1 => 0i64..10];
+        let lines = prop::collection::vec(line(), 0..=longest);
+        let partition =
+            (packing, ahead, lines).prop_map(|(packing, ahead, lines)| PartitionPlan { packing, ahead, lines });
+        prop::collection::vec(partition, 1..=5)
+    })
+}
+
+fn time_plan() -> impl Strategy<Value = TimePlan> {
+    let window = select(vec![1i64, 7, 100, 1000, 10_000, 60_000, 61_234]);
+    window.prop_flat_map(|window| {
+        let out_of_orderness = select(vec![0, 1, window / 3, window, window * 5 / 2]);
+        let lateness = select(vec![0, 1, window / 2, window, window * 4]);
+        let pace = select(vec![window / 20, window / 3, window]).prop_map(|pace| pace.max(1));
+        // Before and behind 1970, and at no multiple of anything.
+        let begin = select(vec![-50 * window, 1_000_000_000_007, 1_700_000_000_000]);
+        (out_of_orderness, lateness, pace, begin).prop_map(move |(out_of_orderness, lateness, pace, begin)| TimePlan {
+            rules: Rules { window, lateness, out_of_orderness },
+            begin,
+            pace,
+        })
+    })
+}
+
+fn event_plan() -> impl Strategy<Value = EventPlan> {
+    let keys = select(vec![Keys::Everything, Keys::Model, Keys::ModelAndRegion, Keys::Literal]);
+    let values = select(vec![Values::One, Values::Several, Values::SameWord, Values::AsTheyCome]);
+    (keys, values, any::<bool>(), any::<bool>()).prop_map(|(keys, values, rfc3339, filter)| EventPlan {
+        keys,
+        values,
+        rfc3339,
+        filter,
+    })
+}
+
+fn aggregate_plan() -> impl Strategy<Value = AggregatePlan> {
+    let all = vec!["count", "sum", "average", "min", "max", "stddev", "percentile"];
+    let enabled = prop_oneof![
+        3 => Just(all),
+        1 => select(vec![vec!["count"], vec!["percentile"], vec!["stddev", "min"], vec!["max", "average", "percentile"]]),
+    ];
+    let percentiles = select(vec![vec![50.0, 95.0, 99.0], vec![0.0, 12.5, 99.9, 100.0]]);
+    (enabled, percentiles, select(vec![0.001, 0.01, 0.1]))
+        .prop_map(|(enabled, percentiles, relative_error)| AggregatePlan { enabled, percentiles, relative_error })
+}
+
+fn run_plan() -> impl Strategy<Value = RunPlan> {
+    let workers = select(vec![1usize, 2, 3, 8]);
+    let buffer_size = select(vec![10_000usize, 100, 7, 1]);
+    let emit_interval_ms = prop_oneof![3 => Just(None), 1 => select(vec![Some(1u32), Some(5)])];
+    (workers, buffer_size, emit_interval_ms).prop_map(|(workers, buffer_size, emit_interval_ms)| RunPlan {
+        workers,
+        buffer_size,
+        emit_interval_ms,
+    })
+}
+
+/// Any case.
+pub fn case() -> impl Strategy<Value = Case> {
+    (time_plan(), event_plan(), aggregate_plan(), partitions(), [run_plan(), run_plan()])
+        .prop_map(|(time, event, aggregates, partitions, runs)| Case { time, event, aggregates, partitions, runs })
+}
+
+impl Case {
+    /// The records of all partitions, as the oracle wants them, with the texts and the ends of lines.
+    pub fn records(&self) -> Vec<Vec<(Record, &'static str)>> {
+        self.partitions.iter().map(|partition| self.records_of(partition)).collect()
+    }
+
+    fn records_of(&self, partition: &PartitionPlan) -> Vec<(Record, &'static str)> {
+        let mut latest = self.time.begin + partition.ahead * self.time.rules.window;
+        let mut offset = 0;
+        let mut records = Vec::new();
+        for line in &partition.lines {
+            latest += line.step * self.time.pace / 100;
+            let (text, kind) = self.render(line, latest - self.behind(line.behind));
+            let record = Record { offset, text, kind };
+            offset += (record.text.len() + line.end.len()) as u64;
+            records.push((record, line.end));
+        }
+        records
+    }
+
+    fn behind(&self, behind: Behind) -> i64 {
+        let Rules { window, lateness, out_of_orderness } = self.time.rules;
+        match behind {
+            Behind::WithinDisorder(percent) => out_of_orderness * percent / 100,
+            Behind::Anywhere(percent) => (out_of_orderness + lateness + window) * percent / 100,
+            Behind::AroundTheLimit(distance) => (out_of_orderness + lateness + distance).max(0),
+            Behind::AroundTheWatermark(distance) => (out_of_orderness + distance).max(0),
+        }
+    }
+
+    /// A line's text, and what it is.
+    fn render(&self, line: &Line, time: i64) -> (String, Kind) {
+        let what = match line.what {
+            // Without a required field of the key, or a filter, there is nothing that could be wrong or left out.
+            What::NoKey if self.event.keys == Keys::Everything => What::Event,
+            What::OtherType if !self.event.filter => What::Event,
+            what => what,
+        };
+        let time = if what == What::Future { FUTURE + time } else { time };
+        let (key_text, key) = self.event.key(line.key, what == What::NoKey);
+        let (data, values) = self.event.data(line, what == What::NotANumber);
+        let timestamp = match what {
+            What::NoTimestamp => "\"no\":0".to_owned(),
+            What::WrongTimestamp => "\"timestamp\":\"yesterday\"".to_owned(),
+            _ if self.event.rfc3339 => format!("\"timestamp\":\"{}\"", rfc3339(time)),
+            _ => format!("\"timestamp\":{time}"),
+        };
+        let event_type = if what == What::OtherType { "debug" } else { "metric" };
+        let mut text =
+            format!("{{\"event_type\":\"{event_type}\",{timestamp},\"meta\":{{{key_text}}},\"data\":{{{data}}}}}");
+        if what == What::NotJson {
+            text.truncate(text.len() - 2);
+        }
+        let kind = match what {
+            What::OtherType => Kind::Filtered,
+            What::NotJson => Kind::Bad("malformed"),
+            What::NoTimestamp | What::WrongTimestamp => Kind::Bad("missing_timestamp"),
+            What::NoKey => Kind::Bad("missing_key"),
+            What::NotANumber => Kind::Bad("not_a_number"),
+            What::Event | What::Future if values.is_empty() => Kind::Bad("missing_value"),
+            What::Future => Kind::Future { time },
+            What::Event => Kind::Event { time, key, values },
+        };
+        (text, kind)
+    }
+
+    /// The configuration of a run that reads these files and writes into this directory.
+    pub fn yaml(&self, run: RunPlan, files: &[PathBuf], out: &Path) -> String {
+        let Rules { window, lateness, out_of_orderness } = self.time.rules;
+        let path = |name: &str| crate::job::quoted(&out.join(name));
+        let files: Vec<String> = files.iter().map(|file| crate::job::quoted(file)).collect();
+        let mut yaml = format!(
+            "processor:\n  job: oracle\n  buffer_size: {}\n  source: {{type: file, paths: [{}]}}\n",
+            run.buffer_size,
+            files.join(", ")
+        );
+        yaml += &self.event.yaml();
+        let emit_interval = run.emit_interval_ms.map(|ms| format!(", emit_interval: {ms}ms")).unwrap_or_default();
+        write!(
+            yaml,
+            "  windows: {{tumbling: {{size: {window}ms, allowed_lateness: {lateness}ms}}}}\n  \
+             watermark: {{max_out_of_orderness: {out_of_orderness}ms{emit_interval}}}\n  \
+             aggregation:\n    enabled: [{}]\n    relative_error: {}\n",
+            self.aggregates.enabled.join(", "),
+            self.aggregates.relative_error
+        )
+        .expect("text takes text");
+        if self.aggregates.enabled.contains(&"percentile") {
+            writeln!(yaml, "    percentiles: {:?}", self.aggregates.percentiles).expect("text takes text");
+        }
+        write!(
+            yaml,
+            "  error_handling: {{policy: dead_letter, dead_letter_file: {}}}\n  sinks: [{{type: file, path: {}}}]\n  \
+             late: {{sink: {{type: file, path: {}}}}}\n  metrics: {{enabled: false}}\n",
+            path("dead.jsonl"),
+            path("results.jsonl"),
+            path("late.jsonl")
+        )
+        .expect("text takes text");
+        yaml
+    }
+}
+
+impl EventPlan {
+    /// The text inside `meta`, and the key that results have.
+    fn key(&self, number: u8, missing: bool) -> (String, Value) {
+        let (name, region) = (json!(format!("m{number} \"é\"\n")), json!(format!("r{}", number % 2)));
+        // What is equal as a number need not be as a key.
+        let literal = ["1", "1.0", "\"1\"", "true", "-7e2"][usize::from(number % KEYS)];
+        let unless_missing = |text: String| if missing { "\"other\":1".to_owned() } else { text };
+        match self.keys {
+            Keys::Everything => (String::new(), json!({})),
+            Keys::Model => (unless_missing(format!("\"model\":{name}")), json!({"model": name})),
+            Keys::ModelAndRegion if number == 0 => {
+                (unless_missing(format!("\"model\":{name}")), json!({"model": name, "region": "unknown"}))
+            }
+            Keys::ModelAndRegion => (
+                unless_missing(format!("\"region\":{region},\"model\":{name}")),
+                json!({"model": name, "region": region}),
+            ),
+            Keys::Literal => {
+                let value: Value = serde_json::from_str(literal).expect("a literal is JSON");
+                (unless_missing(format!("\"n\":{literal}")), json!({"n": value}))
+            }
+        }
+    }
+
+    /// Where the cells stand, and what their fields are called in results; `None` is not looked at.
+    fn fields(&self) -> [(&'static str, Option<&'static str>); 3] {
+        match self.values {
+            Values::One => [("a", Some("a")), ("b", None), ("c", None)],
+            Values::Several | Values::AsTheyCome => [("a", Some("a")), ("b", Some("b")), ("c", Some("c"))],
+            Values::SameWord => [("a", Some("data.a")), ("deep", Some("data.deep.a")), ("c", Some("c"))],
+        }
+    }
+
+    /// The text inside `data`, and the values by field.
+    fn data(&self, line: &Line, not_a_number: bool) -> (String, Vec<(String, f64)>) {
+        let (mut members, mut values) = (Vec::new(), Vec::new());
+        let fields = self.fields();
+        for index in (0..3).map(|index| (index + line.first_cell) % 3) {
+            let (member, field) = fields[index];
+            let text = match line.cells[index] {
+                // The first field is looked at in every plan; as they come, what is no number is no value.
+                _ if not_a_number && index == 0 => {
+                    if self.values == Values::AsTheyCome { "1e999" } else { "\"1\"" }.to_owned()
+                }
+                Cell::Absent => continue,
+                Cell::Null => "null".to_owned(),
+                Cell::Number(number) => {
+                    values.extend(field.map(|field| (field.to_owned(), number)));
+                    format!("{number:?}")
+                }
+            };
+            members.push(if member == "deep" {
+                format!("\"deep\":{{\"a\":{text}}}")
+            } else {
+                format!("\"{member}\":{text}")
+            });
+        }
+        members.push("\"text\":\"x\"".to_owned());
+        (members.join(","), values)
+    }
+
+    /// The fields that every result shows; `None`: those that have values in it.
+    pub fn listed_fields(&self) -> Option<Vec<&'static str>> {
+        (self.values != Values::AsTheyCome).then(|| self.fields().iter().filter_map(|(_, field)| *field).collect())
+    }
+
+    fn yaml(&self) -> String {
+        let format = if self.rfc3339 { "rfc3339" } else { "epoch_ms" };
+        let key = match self.keys {
+            Keys::Everything => "[]",
+            Keys::Model => "[meta.model]",
+            Keys::ModelAndRegion => "[meta.model, {field: meta.region, default: unknown}]",
+            Keys::Literal => "[meta.n]",
+        };
+        let values = match self.values {
+            Values::One => "    values: [data.a]\n",
+            Values::Several => "    values: [data.a, data.b, data.c]\n",
+            Values::SameWord => "    values: [data.a, data.deep.a, data.c]\n",
+            Values::AsTheyCome => "",
+        };
+        let filter = if self.filter { "    filter: {event_type: [metric]}\n" } else { "" };
+        format!("  event:\n    timestamp: {{field: timestamp, format: {format}}}\n    key: {key}\n{values}{filter}")
+    }
+}
+
+impl AggregatePlan {
+    /// The names that a field's results have.
+    pub fn names(&self) -> Vec<String> {
+        let names = |aggregate: &&str| match *aggregate {
+            "percentile" => self.percentiles.iter().map(|percent| format!("p{percent}")).collect(),
+            name => vec![name.to_owned()],
+        };
+        self.enabled.iter().flat_map(names).collect()
+    }
+}
+
+/// Milliseconds since 1970 as results print them.
+pub fn rfc3339(millis: i64) -> String {
+    let time = chrono::DateTime::from_timestamp_millis(millis).expect("a year with four digits");
+    time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+impl PartitionPlan {
+    /// Writes these records as a file. Returns its path.
+    pub fn write(&self, directory: &Path, number: usize, records: &[(Record, &'static str)]) -> PathBuf {
+        let text: String = records.iter().flat_map(|(record, end)| [record.text.as_str(), end]).collect();
+        let (extension, bytes) = match self.packing {
+            Packing::Plain => ("jsonl", text.into_bytes()),
+            Packing::Zstd => ("zst", zstd::encode_all(text.as_bytes(), 1).expect("memory takes bytes")),
+            Packing::Gzip => {
+                let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                packer.write_all(text.as_bytes()).expect("memory takes bytes");
+                ("gz", packer.finish().expect("memory takes bytes"))
+            }
+        };
+        let path = directory.join(format!("part-{number}.{extension}"));
+        std::fs::write(&path, bytes).expect("a temporary directory takes files");
+        path
+    }
+}

@@ -1,0 +1,342 @@
+//! Whole jobs against a model that shares no code with them: random inputs, windows, keys, disorder and lateness, read from files
+//! by any number of workers in any portions. Every result of every revision must be the model's, and so must every late record
+//! and dead letter.
+
+#[path = "support/job.rs"]
+mod job;
+mod oracle;
+
+use llm_optimizer_processor::runtime::Summary;
+use oracle::case::{
+    AggregatePlan, Behind, Case, Cell, EventPlan, Keys, Line, Packing, PartitionPlan, RunPlan, TimePlan, Values, What,
+    case, rfc3339,
+};
+use oracle::{Contents, Expectation, Identity, Kind, Record, Refused, Rules, expect, figures};
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// A line of a result file, without its timestamp. Figures stay text, so that no parser rounds them.
+#[derive(Deserialize)]
+struct ResultLine {
+    window: Bounds,
+    key: Value,
+    results: BTreeMap<String, Box<RawValue>>,
+    revision: u64,
+    op: String,
+    firing: String,
+}
+
+#[derive(Deserialize)]
+struct Bounds {
+    start: String,
+    end: String,
+}
+
+fn millis(text: &str) -> i64 {
+    let time = chrono::DateTime::parse_from_rfc3339(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    let millis = time.timestamp_millis();
+    assert_eq!(rfc3339(millis), text, "times are written in one way");
+    millis
+}
+
+/// What a run wrote.
+struct Output {
+    summary: Summary,
+    results: Vec<String>,
+    late: Vec<Refused>,
+    dead: Vec<Refused>,
+}
+
+fn run(case: &Case, run: RunPlan, files: &[PathBuf]) -> Output {
+    let out = tempfile::tempdir().expect("a temporary directory");
+    let summary = job::run(&case.yaml(run, files, out.path()), run.workers);
+    Output {
+        summary,
+        results: job::results(&out.path().join("results.jsonl")),
+        late: refused(&out.path().join("late.jsonl"), files),
+        dead: refused(&out.path().join("dead.jsonl"), files),
+    }
+}
+
+/// The records of a side output, sorted.
+fn refused(path: &Path, files: &[PathBuf]) -> Vec<Refused> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut records: Vec<Refused> = text
+        .lines()
+        .map(|line| {
+            let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            let topic = value["topic"].as_str().expect("a topic");
+            assert_eq!((&value["partition"], &value["payload_encoding"]), (&json!(0), &json!("utf-8")), "{line}");
+            Refused {
+                partition: files.iter().position(|file| file.to_str() == Some(topic)).expect("one of the files"),
+                offset: value["offset"].as_u64().expect("an offset"),
+                reason: value["reason"].as_str().expect("a reason").to_owned(),
+                time: value["timestamp"].as_str().map(millis),
+                watermark: value["watermark"].as_str().map(millis),
+                late_by: value.get("late_by_ms").map(|by| by.as_i64().expect("milliseconds")),
+                payload: value["payload"].as_str().expect("a payload").to_owned(),
+            }
+        })
+        .collect();
+    records.sort();
+    records
+}
+
+/// Compares results with the model's, all of them both ways.
+fn compare(lines: &[String], expected: &BTreeMap<Identity, Contents>, case: &Case) -> Result<(), String> {
+    let mut seen: BTreeSet<Identity> = BTreeSet::new();
+    for line in lines {
+        let ResultLine { window, key, results, revision, op, firing } =
+            serde_json::from_str(&format!("{line}}}")).map_err(|error| format!("{line}: {error}"))?;
+        let identity = (millis(&window.start), key.to_string(), revision);
+        let contents = expected.get(&identity).ok_or_else(|| format!("{line}: no such result is due"))?;
+        if !seen.insert(identity) {
+            return Err(format!("{line}: twice"));
+        }
+        if millis(&window.end) - millis(&window.start) != case.time.rules.window {
+            return Err(format!("{line}: the window's length"));
+        }
+        if (op.as_str(), firing.as_str()) != ("upsert", contents.firing) {
+            return Err(format!("{line}: upsert and {} are right", contents.firing));
+        }
+        let figures = figures_of(contents, case.event.listed_fields(), &case.aggregates);
+        if !figures.keys().eq(results.keys()) {
+            return Err(format!("{line}: the names {:?} are right", figures.keys()));
+        }
+        for (name, (aggregate, values)) in figures {
+            figures::check(&aggregate, values, results[&name].get(), case.aggregates.relative_error)
+                .map_err(|problem| format!("{line}: {name}: {problem}"))?;
+        }
+    }
+    match expected.keys().find(|identity| !seen.contains(*identity)) {
+        None => Ok(()),
+        Some(missing) => Err(format!("missing: {missing:?} with {:?}", expected[missing])),
+    }
+}
+
+/// What a result shows: by name, which aggregate over which values.
+fn figures_of<'a>(
+    contents: &'a Contents,
+    listed: Option<Vec<&'a str>>,
+    aggregates: &AggregatePlan,
+) -> BTreeMap<String, (String, &'a [f64])> {
+    let fields = listed.unwrap_or_else(|| contents.values.keys().map(String::as_str).collect());
+    let mut figures = BTreeMap::new();
+    for field in &fields {
+        let values = contents.values.get(*field).map_or(&[][..], Vec::as_slice);
+        for aggregate in aggregates.names() {
+            let name = if fields.len() == 1 { aggregate.clone() } else { format!("{field}.{aggregate}") };
+            figures.insert(name, (aggregate, values));
+        }
+    }
+    figures
+}
+
+/// What the summary must say.
+fn compare_summary(summary: &Summary, expected: &Expectation) -> Result<(), String> {
+    let results = |firing| expected.results.values().filter(|contents| contents.firing == firing).count() as u64;
+    let mut dropped: BTreeMap<String, u64> = BTreeMap::new();
+    for record in expected.late.iter().chain(&expected.dead) {
+        *dropped.entry(record.reason.clone()).or_default() += 1;
+    }
+    let said: BTreeMap<String, u64> =
+        summary.dropped.iter().map(|(reason, count)| (reason.to_string(), *count)).collect();
+    let pairs = [
+        ("events", summary.events, expected.accepted),
+        ("late", summary.late, expected.accepted_late),
+        ("filtered", summary.filtered, expected.filtered),
+        ("windows", summary.windows, results("on_time")),
+        ("refined", summary.refined, results("late")),
+        ("results", summary.results, expected.results.len() as u64),
+        ("open", summary.open, 0),
+        ("tombstones", summary.tombstones, 0),
+        ("replayed", summary.replayed, 0),
+    ];
+    for (what, found, right) in pairs {
+        if found != right {
+            return Err(format!("summary: {what} is {found}, {right} is right"));
+        }
+    }
+    if said == dropped { Ok(()) } else { Err(format!("summary: dropped is {said:?}, {dropped:?} is right")) }
+}
+
+fn check(case: &Case) -> Result<(), String> {
+    let input = tempfile::tempdir().expect("a temporary directory");
+    let lines = case.records();
+    let write = |(number, lines): (usize, &Vec<(Record, &'static str)>)| {
+        case.partitions[number].write(input.path(), number, lines)
+    };
+    let files: Vec<PathBuf> = lines.iter().enumerate().map(write).collect();
+    let records: Vec<Vec<Record>> =
+        lines.into_iter().map(|lines| lines.into_iter().map(|(record, _)| record).collect()).collect();
+    let expected = expect(&records, case.time.rules);
+
+    let [first, second] = case.runs.map(|plan| run(case, plan, &files));
+    compare(&first.results, &expected.results, case)?;
+    for output in [&first, &second] {
+        same("late", &output.late, &expected.late)?;
+        same("dead letter", &output.dead, &expected.dead)?;
+        compare_summary(&output.summary, &expected)?;
+    }
+    same("result of the second run", &second.results, &first.results)
+}
+
+/// Both sorted.
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &[T], right: &[T]) -> Result<(), String> {
+    let pairs = found.iter().zip(right).find(|(found, right)| found != right);
+    match pairs {
+        Some((found, right)) => Err(format!("{what}: {found:?} where {right:?} is right")),
+        None if found.len() == right.len() => Ok(()),
+        None => Err(format!(
+            "{what}: {} where {} are right: {:?}",
+            found.len(),
+            right.len(),
+            found.get(right.len()).or(right.get(found.len()))
+        )),
+    }
+}
+
+fn cases() -> u32 {
+    if std::env::var_os("PROCESSOR_LONG_TESTS").is_some() { 5000 } else { 150 }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: cases(),
+        max_shrink_iters: 1000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_job_computes_what_the_model_does(case in case()) {
+        if let Err(problem) = check(&case) {
+            return Err(TestCaseError::fail(problem));
+        }
+    }
+}
+
+/// The model itself, on an input whose outcome was worked out by hand: windows of 10, disorder of 2, lateness of 5.
+#[test]
+fn the_model_does_what_the_card_says() {
+    let mut offset = 0;
+    let mut event = |time: i64, key: &str| {
+        offset += 1;
+        let kind = Kind::Event { time, key: json!(key), values: vec![("v".to_owned(), time as f64)] };
+        Record { offset, text: String::new(), kind }
+    };
+    let first = vec![
+        event(3, "a"),
+        event(14, "a"), // the watermark is 12 from here on
+        event(12, "a"), // at the watermark: on time
+        event(7, "a"),  // late by 5, accepted; its window had ended by 12: a refinement
+        event(6, "a"),  // late by 6: refused
+        event(15, "b"), // the watermark is 13
+        event(9, "b"),  // the first of its window and key is a refinement
+        event(8, "a"),
+    ];
+    let second = vec![
+        event(9, "a"), // this partition is at 7: the window is open
+        event(14, "b"),
+        event(8, "a"), // at 12: one refinement with that of the other partition
+    ];
+    let expected = expect(&[first, second], Rules { window: 10, lateness: 5, out_of_orderness: 2 });
+    let values: Vec<(i64, &str, u64, &str, &[f64])> = expected
+        .results
+        .iter()
+        .map(|((start, key, revision), contents)| {
+            (*start, key.trim_matches('"'), *revision, contents.firing, contents.values["v"].as_slice())
+        })
+        .collect();
+    assert_eq!(
+        values,
+        [
+            (0, "a", 0, "on_time", &[3.0, 9.0][..]),
+            (0, "a", 1, "late", &[3.0, 7.0, 9.0, 8.0]),
+            (0, "a", 2, "late", &[3.0, 7.0, 8.0, 9.0, 8.0]),
+            (0, "b", 0, "late", &[9.0]),
+            (10, "a", 0, "on_time", &[14.0, 12.0]),
+            (10, "b", 0, "on_time", &[15.0, 14.0]),
+        ]
+    );
+    let late: Vec<_> = expected.late.iter().map(|late| (late.offset, late.watermark, late.late_by)).collect();
+    assert_eq!(late, [(5, Some(12), Some(6))]);
+    assert_eq!((expected.accepted, expected.accepted_late), (10, 4));
+}
+
+/// A case with windows of 10 ms, no disorder and a lateness of 20 ms: per partition, when events happen and with which cells.
+fn small_case(values: Values, partitions: &[&[(i64, [Cell; 3])]]) -> Case {
+    let partition = |events: &&[(i64, [Cell; 3])]| {
+        let mut latest = 0;
+        let line = |(time, cells): &(i64, [Cell; 3])| {
+            let (step, behind) = ((time - latest).max(0), (latest - time).max(0));
+            latest += step;
+            let (what, behind) = (What::Event, Behind::AroundTheWatermark(behind));
+            Line { what, step, behind, key: 0, cells: *cells, first_cell: 0, end: "\n" }
+        };
+        PartitionPlan { packing: Packing::Plain, ahead: 0, lines: events.iter().map(line).collect() }
+    };
+    Case {
+        time: TimePlan { rules: Rules { window: 10, lateness: 20, out_of_orderness: 0 }, begin: 0, pace: 100 },
+        event: EventPlan { keys: Keys::Everything, values, rfc3339: true, filter: false },
+        aggregates: AggregatePlan {
+            enabled: vec!["count", "sum", "average", "min", "max", "stddev", "percentile"],
+            percentiles: vec![50.0],
+            relative_error: 0.01,
+        },
+        partitions: partitions.iter().map(partition).collect(),
+        runs: [RunPlan { workers: 1, buffer_size: 10_000, emit_interval_ms: None }; 2],
+    }
+}
+
+/// Checks a case with many numbers of workers and portions.
+fn check_many_ways(case: &Case) {
+    for workers in [1, 2, 3] {
+        for buffer_size in [1, 2, 3, 5, 100] {
+            let second = RunPlan { workers, buffer_size, emit_interval_ms: None };
+            let case = Case { runs: [case.runs[0], second], ..case.clone() };
+            check(&case).unwrap_or_else(|problem| panic!("{problem}\n{second:?}"));
+        }
+    }
+}
+
+const fn only(number: f64) -> [Cell; 3] {
+    [Cell::Number(number), Cell::Absent, Cell::Absent]
+}
+
+#[test]
+fn values_that_cancel() {
+    check_many_ways(&small_case(Values::One, &[&[(1, only(5.0)), (2, only(-5.0)), (3, only(0.0)), (12, only(-0.0))]]));
+}
+
+#[test]
+fn rows_judged_against_a_watermark_that_is_the_end_of_their_window() {
+    let first: &[(i64, [Cell; 3])] = &[
+        (5, only(1.0)),
+        (10, only(2.0)),
+        (7, only(3.0)),
+        (20, only(4.0)),
+        (9, only(5.0)),
+        (15, only(6.0)),
+        (40, only(7.0)),
+    ];
+    let second: &[(i64, [Cell; 3])] =
+        &[(6, only(1.5)), (10, only(2.5)), (20, only(3.5)), (8, only(4.5)), (40, only(5.5))];
+    check_many_ways(&small_case(Values::One, &[first, second]));
+    check_many_ways(&small_case(Values::One, &[second, first, second]));
+}
+
+#[test]
+fn fields_that_come_in_another_order_in_each_partition() {
+    let (a, b) = (only(1.0), [Cell::Absent, Cell::Number(2.0), Cell::Absent]);
+    let c = [Cell::Absent, Cell::Absent, Cell::Number(3.0)];
+    check_many_ways(&small_case(
+        Values::AsTheyCome,
+        &[&[(1, a), (2, b), (3, c), (11, a)], &[(1, b), (2, c), (3, a), (11, a)], &[(1, c), (2, a), (3, b), (11, b)]],
+    ));
+}
