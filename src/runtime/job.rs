@@ -159,7 +159,15 @@ impl Running {
         let late = sink::late_output(&job.config, process, observer.clone(), job.control.clone())?;
         let dead_letter = sink::dead_letter_output(&job.config, process, observer, job.control.clone())?;
         let busy = (0..topology.threads()).map(|_| AtomicUsize::new(1)).collect();
-        Ok(Arc::new(Self { job, threads: topology.threads(), hub, late, dead_letter, busy, ended: AtomicUsize::new(0) }))
+        Ok(Arc::new(Self {
+            job,
+            threads: topology.threads(),
+            hub,
+            late,
+            dead_letter,
+            busy,
+            ended: AtomicUsize::new(0),
+        }))
     }
 
     /// Starts the workers, waits for them, and ends the sinks.
@@ -174,8 +182,11 @@ impl Running {
             Summary::default()
         });
         self.job.board.set_phase(Phase::Stopping);
-        if let Err(error) = self.end_sinks(&mut summary) {
-            self.control().fail(error);
+        match self.end_sinks(&mut summary) {
+            // What the sinks lack then follows from the failure, which has been told.
+            Err(error) if self.control().has_failed() => tracing::debug!(target: "processor", "{error}"),
+            Err(error) => self.control().fail(error),
+            Ok(()) => {}
         }
         sink_statuses(&self.hub, &self.job.board);
         self.control().stop();
