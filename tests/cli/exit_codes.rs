@@ -17,12 +17,28 @@ fn without_arguments_it_says_what_to_do() {
 fn help_is_enough_to_work_from() {
     let place = Place::new();
     let cases: [(&[&str], &[&str]); 4] = [
-        (&["--help"], &["validate", "generate", "--config <FILE>", "EXIT CODES", "75", "78", "PROCESSOR_KAFKA__CONSUMER__"]),
-        (&["run", "--help"], &["--config", "--threads", "--processes", "--process", "--hostfile", "--log-json", "SIGTERM"]),
+        (
+            &["--help"],
+            &["validate", "generate", "--config <FILE>", "EXIT CODES", "75", "78", "PROCESSOR_KAFKA__CONSUMER__"],
+        ),
+        (
+            &["run", "--help"],
+            &["--config", "--threads", "--processes", "--process", "--hostfile", "--log-json", "SIGTERM"],
+        ),
         (&["validate", "--help"], &["--config", "origin", "***"]),
         (
             &["generate", "--help"],
-            &["--count", "--rate", "--seed", "--keys", "--disorder", "--output", "--topic", "--bootstrap-servers", ".zst"],
+            &[
+                "--count",
+                "--rate",
+                "--seed",
+                "--keys",
+                "--disorder",
+                "--output",
+                "--topic",
+                "--bootstrap-servers",
+                ".zst",
+            ],
         ),
     ];
     for (arguments, words) in cases {
@@ -81,7 +97,7 @@ fn what_cannot_run_is_refused_before_anything_is_opened() {
         ("PROCESSOR_PARALLELISM", "many", &["PROCESSOR_PARALLELISM", "many"]),
         ("PROCESSOR_DELIVERY", "exactly_once", &["delivery", "at_least_once"]),
         ("PROCESSOR_WINDOWS__DEFAULT_TYPE", "session", &["session", "tumbling"]),
-        ("PROCESSOR_LOGGING__FILTER", "verbos", &["verbos", "debug"]),
+        ("PROCESSOR_LOGGING__FILTER", "inof", &["inof", "info"]),
     ];
     for (name, value, words) in cases {
         let said = place.run_with(&["--config", "c.yaml"], &[(name, value)]);
@@ -138,10 +154,8 @@ fn results_that_cannot_be_written_end_the_run() {
     let place = Place::new();
     place.write("events.jsonl", EVENTS);
     place.write("c.yaml", config("{type: file, paths: [events.jsonl]}", "stdout"));
-    let quick = [
-        ("PROCESSOR_ERROR_HANDLING__MAX_RETRIES", "2"),
-        ("PROCESSOR_ERROR_HANDLING__INITIAL_RETRY_DELAY_MS", "1"),
-    ];
+    let quick =
+        [("PROCESSOR_ERROR_HANDLING__MAX_RETRIES", "2"), ("PROCESSOR_ERROR_HANDLING__INITIAL_RETRY_DELAY_MS", "1")];
     let cases = [
         ("[{type: file, path: /dev/full}]", "writing /dev/full: No space left on device"),
         ("[{type: file, path: events.jsonl/results}]", "events.jsonl"),

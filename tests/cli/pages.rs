@@ -6,8 +6,11 @@ use serde_json::Value as Json;
 use std::time::Duration;
 
 fn get(url: &str) -> Result<(u16, String), String> {
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(5))).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(5)))
+        .build()
+        .into();
     let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
     let body = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
     Ok((response.status().as_u16(), body))
@@ -29,20 +32,32 @@ fn json(url: &str, expected: impl Fn(&Json) -> bool) -> Json {
 #[test]
 fn a_run_can_be_watched() {
     let place = Place::new();
-    let text = config("{type: generator, rate: 1000, partitions: 3, disorder_secs: 0, malformed_share: 0.05}", "[{type: file, path: r.jsonl}]")
-        .replace("size: 1m", "size: 500ms")
-        .replace("max_out_of_orderness: 10s", "max_out_of_orderness: 100ms")
-        .replace("{enabled: false}", "{listen: \"127.0.0.1:0\"}");
+    let text = config(
+        "{type: generator, rate: 1000, partitions: 3, disorder_secs: 0, malformed_share: 0.05}",
+        "[{type: file, path: r.jsonl}]",
+    )
+    .replace("size: 1m", "size: 500ms")
+    .replace("max_out_of_orderness: 10s", "max_out_of_orderness: 100ms")
+    .replace("{enabled: false}", "{listen: \"127.0.0.1:0\"}");
     place.write("c.yaml", text);
     let mut live = Live::start(&mut place.command(&["--config", "c.yaml", "--log", "info,frontier=debug"]));
     let pages = live.pages();
 
-    let sent = |scrape: &Scrape| scrape.samples.iter().any(|sample| sample.metric == "results_sent_total" && matches!(sample.value, Value::Counter(count) if count > 0.0));
+    let sent = |scrape: &Scrape| {
+        scrape.samples.iter().any(|sample| {
+            sample.metric == "results_sent_total" && matches!(sample.value, Value::Counter(count) if count > 0.0)
+        })
+    };
     let parse = |body: &str| Scrape::parse(body.lines().map(|line| Ok(line.to_owned()))).expect("Prometheus text");
     let scrape = parse(&page(&format!("{pages}/metrics"), |body| sent(&parse(body))));
     let total = |name: &str| -> f64 {
         let of_name = scrape.samples.iter().filter(|sample| sample.metric == name);
-        of_name.map(|sample| match sample.value { Value::Counter(value) | Value::Gauge(value) => value, _ => f64::NAN }).sum()
+        of_name
+            .map(|sample| match sample.value {
+                Value::Counter(value) | Value::Gauge(value) => value,
+                _ => f64::NAN,
+            })
+            .sum()
     };
     assert!(total("events_processed_total") > 100.0, "{}", total("events_processed_total"));
     assert!(total("windows_fired_total") > 0.0);
@@ -55,7 +70,8 @@ fn a_run_can_be_watched() {
     assert_eq!(health["phase"], "running");
     json(&format!("{pages}/ready"), |document| document["ready"] == true);
 
-    let frontiers = json(&format!("{pages}/frontiers"), |document| document["held_back_by"]["partition"]["topic"] == "generator");
+    let frontiers =
+        json(&format!("{pages}/frontiers"), |document| document["held_back_by"]["partition"]["topic"] == "generator");
     let names = |list: &str, name: &str| -> Vec<String> {
         let items = frontiers[list].as_array().unwrap_or_else(|| panic!("no {list}: {frontiers}"));
         let mut names: Vec<String> = items.iter().map(|item| item[name].to_string()).collect();
@@ -67,7 +83,10 @@ fn a_run_can_be_watched() {
     for partition in frontiers["partitions"].as_array().expect("a list") {
         assert!(partition["worker"] == partition["partition"].as_u64().expect("a number") % 2, "{partition}");
     }
-    assert!(frontiers["held_back_by"]["reason"].as_str().is_some_and(|reason| reason.contains("generator[")), "{frontiers}");
+    assert!(
+        frontiers["held_back_by"]["reason"].as_str().is_some_and(|reason| reason.contains("generator[")),
+        "{frontiers}"
+    );
 
     let status = page(&format!("{pages}/status"), |body| body.contains("generator[2]"));
     assert!(status.to_lowercase().starts_with("<!doctype html>") && status.contains("running"), "{status}");

@@ -21,9 +21,9 @@ no JSON
 
 /// What [`EVENTS`] come to under [`config`], without the times of firing, sorted.
 pub const RESULTS: [&str; 3] = [
-    r#"{"window":{"start":"2026-09-21T14:13:00.000Z","end":"2026-09-21T14:14:00.000Z"},"key":{"model":"a"},"results":{"count":3,"sum":90,"max":60},"revision":0,"op":"upsert","firing":"on_time"}"#,
+    r#"{"window":{"start":"2026-09-21T14:13:00.000Z","end":"2026-09-21T14:14:00.000Z"},"key":{"model":"a"},"results":{"count":3,"sum":90.0,"max":60.0},"revision":0,"op":"upsert","firing":"on_time"}"#,
     r#"{"window":{"start":"2026-09-21T14:13:00.000Z","end":"2026-09-21T14:14:00.000Z"},"key":{"model":"b"},"results":{"count":1,"sum":5.5,"max":5.5},"revision":0,"op":"upsert","firing":"on_time"}"#,
-    r#"{"window":{"start":"2026-09-21T14:14:00.000Z","end":"2026-09-21T14:15:00.000Z"},"key":{"model":"a"},"results":{"count":1,"sum":7,"max":7},"revision":0,"op":"upsert","firing":"on_time"}"#,
+    r#"{"window":{"start":"2026-09-21T14:14:00.000Z","end":"2026-09-21T14:15:00.000Z"},"key":{"model":"a"},"results":{"count":1,"sum":7.0,"max":7.0},"revision":0,"op":"upsert","firing":"on_time"}"#,
 ];
 
 /// How the summary of such a run begins.

@@ -31,7 +31,12 @@ fn blocks(readme: &str) -> Vec<Block> {
         if let Some(fence) = line.strip_prefix("```") {
             open = !open;
             if open {
-                blocks.push(Block { test: test.take(), language: fence.to_owned(), text: String::new(), line: index + 1 });
+                blocks.push(Block {
+                    test: test.take(),
+                    language: fence.to_owned(),
+                    text: String::new(),
+                    line: index + 1,
+                });
             }
         } else if open {
             let text = &mut blocks.last_mut().expect("a fence began it").text;
@@ -169,7 +174,8 @@ fn the_results_that_the_readme_shows_are_those_of_its_commands() {
     for block in blocks(&readme).iter().filter(|block| block.text.starts_with("# files.yaml")) {
         place.write("files.yaml", &block.text);
     }
-    let commands = "processor generate --count 100000 --seed 7 --keys 4 --output events.jsonl\nprocessor --config files.yaml";
+    let commands =
+        "processor generate --count 100000 --seed 7 --keys 4 --output events.jsonl\nprocessor --config files.yaml";
     let said = bash(&place, commands, None);
     assert_eq!(said.code, Some(0), "{said:?}");
     for command in commands.lines() {
@@ -178,7 +184,10 @@ fn the_results_that_the_readme_shows_are_those_of_its_commands() {
     let shown = blocks(&readme).into_iter().find(|block| block.language == "text" && block.text.contains("p95"));
     let shown = shown.expect("the README shows a result");
     for line in shown.text.lines().filter(|line| !line.starts_with('$')) {
-        assert!(line.contains("records/s") || said.out.contains(line) || said.err.contains(line), "not so: {line}\n{said:?}");
+        assert!(
+            line.contains("records/s") || said.out.contains(line) || said.err.contains(line),
+            "not so: {line}\n{said:?}"
+        );
     }
 }
 

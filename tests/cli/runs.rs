@@ -1,7 +1,7 @@
 //! What comes out, whatever it comes out of and goes into.
 
-use super::program::{EVENTS, Place, RESULTS, SUMMARY, config, eventually, finish, without_times};
 use super::program::Live;
+use super::program::{EVENTS, Place, RESULTS, SUMMARY, config, eventually, finish, without_times};
 use std::io::Write;
 use std::time::Duration;
 
@@ -48,9 +48,12 @@ fn several_files_are_several_partitions() {
     let results = without_times(&said.out);
     assert_eq!(results.len(), 3);
     // Each file judges lateness by its own watermark: the late event is late in each.
-    assert!(results[0].contains(r#""results":{"count":9,"sum":270,"max":60}"#), "{results:?}");
+    assert!(results[0].contains(r#""results":{"count":9,"sum":270.0,"max":60.0}"#), "{results:?}");
     assert!(results[1].contains(r#""results":{"count":3,"sum":16.5,"max":5.5}"#), "{results:?}");
-    assert!(said.err.contains("15 events, 3 windows (0 refined), 0 late accepted, 3 late dropped, 3 bad, "), "{said:?}");
+    assert!(
+        said.err.contains("15 events, 3 windows (0 refined), 0 late accepted, 3 late dropped, 3 bad, "),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -71,7 +74,7 @@ fn the_environment_overrides_the_file() {
     let results = without_times(&said.out);
     assert_eq!(results.len(), 2, "{results:?}");
     // With a minute of disorder allowed, the late event is on time.
-    assert!(results[0].contains(r#""key":{},"results":{"count":5,"p50":10,"p99.9":60}"#), "{results:?}");
+    assert!(results[0].contains(r#""key":{},"results":{"count":5,"p50":10.0,"p99.9":60.0}"#), "{results:?}");
     assert!(said.err.contains("6 events, 2 windows"), "{said:?}");
 }
 
@@ -127,7 +130,7 @@ fn a_late_event_within_the_allowed_lateness_refines_its_result() {
     assert_eq!(said.code, Some(0), "{said:?}");
     let results = without_times(&said.out);
     let refinement = results.iter().find(|line| line.contains("\"revision\":1")).expect("a refinement");
-    assert!(refinement.contains(r#""key":{"model":"b"},"results":{"count":2,"sum":13.5,"max":8}"#), "{refinement}");
+    assert!(refinement.contains(r#""key":{"model":"b"},"results":{"count":2,"sum":13.5,"max":8.0}"#), "{refinement}");
     assert!(refinement.contains(r#""firing":"late""#), "{refinement}");
     assert!(said.err.contains("6 events, 3 windows (1 refined), 1 late accepted, 0 late dropped, 1 bad, "), "{said:?}");
 }
@@ -135,7 +138,10 @@ fn a_late_event_within_the_allowed_lateness_refines_its_result() {
 #[test]
 fn with_json_logs_every_line_is_a_record() {
     let place = Place::new();
-    place.write("c.yaml", config("stdin", "[{type: file, path: r.jsonl}]").replace("{enabled: false}", "{listen: \"127.0.0.1:0\"}"));
+    place.write(
+        "c.yaml",
+        config("stdin", "[{type: file, path: r.jsonl}]").replace("{enabled: false}", "{listen: \"127.0.0.1:0\"}"),
+    );
     let said = finish(&mut place.command(&["--config", "c.yaml", "--log-json", "--log", "debug"]), EVENTS);
     assert_eq!(said.code, Some(0), "{said:?}");
     let records: Vec<serde_json::Value> =
@@ -150,10 +156,12 @@ fn with_json_logs_every_line_is_a_record() {
     assert_eq!((&last["events"], &last["windows"], &last["bad"]), (&5.into(), &3.into(), &1.into()), "{last}");
     assert_eq!(last["dropped"], serde_json::json!({"late": 1, "malformed": 1}));
 
-    let said = place.run_with(&["--config", "c.yaml", "--log-json"], &[("PROCESSOR_SOURCE", "{type: file, paths: [cut.gz]}")]);
+    let said =
+        place.run_with(&["--config", "c.yaml", "--log-json"], &[("PROCESSOR_SOURCE", "{type: file, paths: [cut.gz]}")]);
     assert_eq!(said.code, Some(1), "{said:?}");
     place.write("cut.gz", "no gzip");
-    let said = place.run_with(&["--config", "c.yaml", "--log-json"], &[("PROCESSOR_SOURCE", "{type: file, paths: [cut.gz]}")]);
+    let said =
+        place.run_with(&["--config", "c.yaml", "--log-json"], &[("PROCESSOR_SOURCE", "{type: file, paths: [cut.gz]}")]);
     assert_eq!(said.code, Some(1), "{said:?}");
     let last: serde_json::Value = serde_json::from_str(said.err.lines().last().expect("a line")).expect("JSON");
     assert_eq!(last["level"], "ERROR");
@@ -163,7 +171,10 @@ fn with_json_logs_every_line_is_a_record() {
 #[test]
 fn appended_results_are_there_while_it_runs_and_atomic_ones_at_the_end() {
     let place = Place::new();
-    place.write("c.yaml", config("stdin", "[{type: file, path: a.jsonl, mode: append}, {type: file, path: b.jsonl, mode: atomic}]"));
+    place.write(
+        "c.yaml",
+        config("stdin", "[{type: file, path: a.jsonl, mode: append}, {type: file, path: b.jsonl, mode: atomic}]"),
+    );
     let mut live = Live::start(&mut place.command(&["--config", "c.yaml"]));
     let mut stdin = live.child.stdin.take().expect("piped");
     stdin.write_all(EVENTS.as_bytes()).expect("it reads");

@@ -95,10 +95,15 @@ fn the_development_configuration_shows_results_within_15_seconds() {
     let begin = Instant::now();
     let mut terminal = Terminal::start(Path::new(ROOT), &DEVELOPMENT, &[("PROCESSOR_METRICS__LISTEN", "127.0.0.1:0")]);
     let beginning = terminal.see("beginning", Duration::from_secs(5), |text| text.contains("Ctrl-C ends the run"));
-    assert!(beginning.contains("job dev: events from the built-in generator, windows of 10 s, 2 workers"), "{beginning}");
-    let text = terminal.see("table", Duration::from_secs(15).saturating_sub(begin.elapsed()), |text| text.contains("1 window ·"));
+    assert!(
+        beginning.contains("job dev: events from the built-in generator, windows of 10 s, 2 workers"),
+        "{beginning}"
+    );
+    let text = terminal
+        .see("table", Duration::from_secs(15).saturating_sub(begin.elapsed()), |text| text.contains("1 window ·"));
     assert!(window(&text).is_some(), "{text}");
-    let titles: Vec<&str> = text.lines().find(|line| line.starts_with("model ")).expect("titles").split_whitespace().collect();
+    let titles: Vec<&str> =
+        text.lines().find(|line| line.starts_with("model ")).expect("titles").split_whitespace().collect();
     assert_eq!(titles, ["model", "region", "count", "sum", "average", "min", "max", "stddev", "p50", "p95", "p99"]);
     assert!(text.contains("12 keys · 1 window · 12 results"), "{text}");
     terminal.interrupt();

@@ -8,7 +8,7 @@ fn each_value_has_its_origin_and_secrets_are_hidden() {
     place.write(
         "c.yaml",
         "processor:\n  job: feedback\n  parallelism: 3\n  kafka:\n    consumer:\n      bootstrap_servers: broker:9092\n      topics: [events]\n      \
-         properties:\n        sasl.mechanism: PLAIN\n        sasl.password: hunter2\n",
+         properties:\n        sasl.mechanism: PLAIN\n        sasl.password: hunter2\n  sinks:\n    - type: console\n",
     );
     let environment = [
         ("PROCESSOR_PARALLELISM", "5"),
@@ -25,7 +25,11 @@ fn each_value_has_its_origin_and_secrets_are_hidden() {
     assert_eq!(line("parallelism"), "parallelism: 5 # environment PROCESSOR_PARALLELISM");
     assert_eq!(line("buffer_size"), "buffer_size: 10000 # default");
     assert!(line("bootstrap_servers").contains("kafka:9092"), "{}", said.out);
-    assert!(line("max_out_of_orderness_secs").starts_with("max_out_of_orderness_secs: 60 # environment"), "{}", said.out);
+    assert!(
+        line("max_out_of_orderness_secs").starts_with("max_out_of_orderness_secs: 60 # environment"),
+        "{}",
+        said.out
+    );
     assert!(line("sasl.password").contains("***"), "{}", said.out);
     assert!(!said.out.contains("hunter2") && !said.err.contains("hunter2"), "{said:?}");
     assert_eq!(place.names(), ["c.yaml"], "nothing was made");
@@ -34,7 +38,9 @@ fn each_value_has_its_origin_and_secrets_are_hidden() {
     place.write("again.yaml", &said.out);
     let again = place.run(&["validate", "--config", "again.yaml"]);
     assert_eq!(again.code, Some(0), "{again:?}");
-    let values = |text: &str| text.lines().map(|line| line.split(" # ").next().map(str::trim_end).map(str::to_owned)).collect::<Vec<_>>();
+    let values = |text: &str| {
+        text.lines().map(|line| line.split(" # ").next().map(str::trim_end).map(str::to_owned)).collect::<Vec<_>>()
+    };
     assert_eq!(values(&again.out), values(&said.out));
 }
 
