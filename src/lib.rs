@@ -19,6 +19,7 @@ pub mod state;
 pub mod time;
 pub mod window;
 
+pub use async_trait::async_trait;
 pub use error::{ExitCode, ProcessorError, ProcessorResult};
 pub use event::GroupingKey;
 pub use time::BoundedOutOfOrdernessWatermark;
