@@ -35,7 +35,6 @@ pub fn run(table: &mut Table) {
     }
 }
 
-
 /// The fastest loop that does nothing but parse: the bytes mapped, the same parser, the same four fields.
 fn parse_only(path: &Path) {
     let file = std::fs::File::open(path).expect("the events");

@@ -4,35 +4,77 @@ use clap::{Args, Parser, Subcommand};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+/// What no configuration is answered with.
+pub const FIRST_STEPS: &str = "\
+no configuration is given. To begin with:
+  processor --config config/processor-dev.yaml    live events from the built-in generator, a table of results
+  processor validate --config FILE                check a configuration and see what is in effect
+  processor generate --count 1000                 events to try things out with
+  processor --help                                everything else";
+
+const AFTER_HELP: &str = "\
+EXIT CODES
+  0   done
+  1   failed at run time
+  2   configuration or usage; nothing was opened
+  75  stopped because a peer or a dependency failed: start again
+  78  fenced or refused: do not restart without a person
+
+EXAMPLES
+  processor --config config/processor-dev.yaml
+  processor validate --config config/processor.yaml
+  processor generate --count 100000 --seed 7 --output events.jsonl
+
+Every key of the configuration can be set by the environment: PROCESSOR_ and the path in capitals, levels
+joined by __, as in PROCESSOR_KAFKA__CONSUMER__BOOTSTRAP_SERVERS=kafka:9092.";
+
+const AFTER_RUN_HELP: &str = "\
+Results go to standard output or where the configuration says, the log and the summary to standard error.
+SIGTERM or Ctrl-C ends the run in order: what was read is finished and written. A second one ends it at once.
+
+EXAMPLES
+  processor run --config processor.yaml
+  processor run --config processor.yaml --log info,frontier=debug
+  processor run --config processor.yaml -w 4 -n 2 -p 0 -h hosts.txt    the first of two processes of 4 workers";
+
+const AFTER_VALIDATE_HELP: &str = "\
+Each value is followed by its origin: default, FILE:LINE or the variable of the environment. Secrets are shown
+as ***. Everything that is wrong is told at once, a line each, and the exit code is 2. Nothing is opened but the
+file.
+
+EXAMPLE
+  PROCESSOR_PARALLELISM=8 processor validate --config config/processor.yaml";
+
+const AFTER_GENERATE_HELP: &str = "\
+EXAMPLES
+  processor generate --count 100000 --seed 7 --output events.jsonl.zst
+  processor generate --rate 500 --keys 12 --disorder 2s | processor --config processor.yaml
+  processor generate --count 1000000 --topic feedback-events --bootstrap-servers localhost:9092";
+
 /// Event-time windows over LLM feedback events: count, sum, average, min, max, percentiles and standard deviation per key.
 #[derive(Debug, Parser)]
 #[command(name = "processor", version, disable_help_flag = true, args_conflicts_with_subcommands = true)]
-#[command(after_help = "EXIT CODES\n  0   done\n  1   failed at run time\n  2   configuration or usage\n  \
-    75  stopped because a peer or a dependency failed: start again\n  78  fenced or refused: do not restart without a person\n\n\
-    EXAMPLES\n  processor --config config/processor-dev.yaml\n  processor validate --config processor.yaml\n  \
-    processor generate --count 100000 --seed 7 --output events.jsonl\n\n\
-    Any key of the configuration can be set by the environment: PROCESSOR_ and the path in capitals, levels joined by __,\n\
-    as in PROCESSOR_KAFKA__CONSUMER__BOOTSTRAP_SERVERS=kafka:9092.")]
+#[command(after_help = AFTER_HELP)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Option<Command>,
     #[command(flatten)]
     pub run: RunOptions,
     /// Print help
-    #[arg(long, action = clap::ArgAction::Help, global = true)]
+    #[arg(long, action = clap::ArgAction::Help, global = true, display_order = 1000)]
     help: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a job; the same as giving no command
-    #[command(disable_help_flag = true)]
+    #[command(disable_help_flag = true, after_help = AFTER_RUN_HELP)]
     Run(RunOptions),
     /// Check a configuration and print it as it takes effect, with each value's origin
-    #[command(disable_help_flag = true)]
+    #[command(disable_help_flag = true, after_help = AFTER_VALIDATE_HELP)]
     Validate(ConfigOption),
     /// Write generated feedback events to a file, standard output or a Kafka topic
-    #[command(disable_help_flag = true)]
+    #[command(disable_help_flag = true, after_help = AFTER_GENERATE_HELP)]
     Generate(GenerateOptions),
 }
 
@@ -74,7 +116,7 @@ pub struct GenerateOptions {
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
     /// Events a second, timed by the wall clock; without it, as fast as it goes, at times that begin at a fixed instant
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub rate: Option<f64>,
     /// The same seed makes the same events
     #[arg(long, value_name = "N", default_value_t = 42)]
@@ -83,13 +125,13 @@ pub struct GenerateOptions {
     #[arg(long, value_name = "N", default_value = "48")]
     pub keys: std::num::NonZeroU32,
     /// How far events are out of order: seconds, or text such as 500ms
-    #[arg(long, value_name = "TIME", default_value = "2")]
+    #[arg(long, value_name = "TIME", default_value = "2", allow_negative_numbers = true)]
     pub disorder: String,
     /// Share of events that come later than the disorder explains, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
     pub late: f64,
     /// Share of records that are malformed, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
     pub malformed: f64,
     /// Partitions the events are spread over
     #[arg(long, value_name = "N", default_value = "1")]

@@ -1,7 +1,9 @@
 //! The command line: words in, a call of the library, an exit code out.
 
 mod arguments;
+mod cpu;
 mod generate;
+mod report;
 mod run;
 mod signals;
 mod validate;
@@ -13,6 +15,10 @@ use clap::error::ErrorKind;
 
 /// Runs the program with the process's arguments and environment.
 pub fn main() -> std::process::ExitCode {
+    if let Err(missing) = cpu::check() {
+        eprintln!("processor: {missing}");
+        return std::process::ExitCode::from(ExitCode::Failed as u8);
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),

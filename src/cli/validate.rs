@@ -2,11 +2,17 @@
 
 use super::arguments::ConfigOption;
 use crate::config;
-use crate::error::{ExitCode, ProcessorResult};
+use crate::error::{ExitCode, ProcessorError, ProcessorResult};
+use std::io::{ErrorKind, Write};
 
 /// Prints the configuration as it takes effect.
 pub fn validate(options: &ConfigOption) -> ProcessorResult<ExitCode> {
     let loaded = config::load(&options.config, config::environment())?;
-    println!("{}", loaded.report().trim_end());
-    Ok(ExitCode::Done)
+    match writeln!(std::io::stdout(), "{}", loaded.report().trim_end()) {
+        // A reader that has seen enough is no failure.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(ProcessorError::io("cannot write to standard output", error))
+        }
+        _ => Ok(ExitCode::Done),
+    }
 }

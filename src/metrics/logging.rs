@@ -5,8 +5,9 @@
 
 use crate::config::LoggingConfig;
 use crate::error::{ProcessorError, ProcessorResult};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -18,7 +19,7 @@ pub fn init_logging(config: &LoggingConfig) -> ProcessorResult<()> {
     let filter = parse_filter(&config.filter)?;
     let on_terminal =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer());
     // The error means that someone else has set up a log: theirs stays.
     let _ = if config.json {
         builder.json().flatten_event(true).with_ansi(false).finish().try_init()
@@ -26,6 +27,34 @@ pub fn init_logging(config: &LoggingConfig) -> ProcessorResult<()> {
         builder.with_ansi(on_terminal).finish().try_init()
     };
     Ok(())
+}
+
+/// Takes the line of a terminal that the cursor is on from whoever draws there, such as a progress bar: that is drawn again
+/// below.
+const OWN_LINE: &[u8] = b"\r\x1b[K";
+
+fn writer() -> BoxMakeWriter {
+    match std::io::stderr().is_terminal() {
+        true => BoxMakeWriter::new(|| OwnLine(std::io::stderr())),
+        false => BoxMakeWriter::new(std::io::stderr),
+    }
+}
+
+/// Writes records that are given whole, each on a line of its own.
+struct OwnLine<W>(W);
+
+impl<W: Write> Write for OwnLine<W> {
+    fn write(&mut self, record: &[u8]) -> std::io::Result<usize> {
+        self.write_all(record).map(|()| record.len())
+    }
+
+    fn write_all(&mut self, record: &[u8]) -> std::io::Result<()> {
+        self.0.write_all(&[OWN_LINE, record].concat())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Reads filter directives. The error names the directive that is wrong.

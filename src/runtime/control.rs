@@ -6,8 +6,8 @@
 
 use crate::error::ProcessorError;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 /// A handle on a run: to stop it, and to say that it failed. Clones are the same handle.
 #[derive(Clone, Default)]
@@ -21,6 +21,8 @@ struct Shared {
     failed: AtomicBool,
     failure: Mutex<Option<ProcessorError>>,
     changed: Condvar,
+    /// When the end was first asked for.
+    asked: OnceLock<Instant>,
 }
 
 impl Control {
@@ -32,6 +34,7 @@ impl Control {
     /// Asks for the orderly end: stop reading, finish what is in flight, flush, commit.
     pub fn stop(&self) {
         let _guard = self.shared.failure.lock();
+        self.shared.asked.get_or_init(Instant::now);
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.changed.notify_all();
     }
@@ -42,6 +45,7 @@ impl Control {
         if let Ok(mut failure) = self.shared.failure.lock() {
             failure.get_or_insert(error);
         }
+        self.shared.asked.get_or_init(Instant::now);
         self.shared.failed.store(true, Ordering::SeqCst);
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.changed.notify_all();
@@ -57,6 +61,11 @@ impl Control {
     #[inline]
     pub fn has_failed(&self) -> bool {
         self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    /// What is left of `total` since the end was asked for; `None` while it has not been.
+    pub fn time_left(&self, total: Duration) -> Option<Duration> {
+        self.shared.asked.get().map(|asked| total.saturating_sub(asked.elapsed()))
     }
 
     /// The reason, once.

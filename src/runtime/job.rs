@@ -182,8 +182,11 @@ impl Running {
             Summary::default()
         });
         self.job.board.set_phase(Phase::Stopping);
-        if let Err(error) = self.end_sinks(&mut summary) {
-            self.control().fail(error);
+        match self.end_sinks(&mut summary) {
+            // What the sinks lack then follows from the failure, which has been told.
+            Err(error) if self.control().has_failed() => tracing::debug!(target: "processor", "{error}"),
+            Err(error) => self.control().fail(error),
+            Ok(()) => {}
         }
         sink_statuses(&self.hub, &self.job.board);
         self.control().stop();

@@ -97,10 +97,11 @@ impl fmt::Display for Summary {
         for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
             write!(f, "\n{what}: {count}")?;
         }
-        if self.open > 0 {
-            write!(f, "\n{} windows were still open; their results were not written", self.open)?;
+        match self.open {
+            0 => Ok(()),
+            1 => write!(f, "\n1 window was still open; its result was not written"),
+            open => write!(f, "\n{open} windows were still open; their results were not written"),
         }
-        Ok(())
     }
 }
 

@@ -2,13 +2,14 @@
 
 use super::{RetryPolicy, SinkContext};
 use crate::error::{ProcessorError, ProcessorResult};
+use crate::runtime::Control;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::any::Any;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The sink will do nothing more; the run knows the reason, or its time was up.
 #[derive(Debug, PartialEq, Eq)]
@@ -133,6 +134,24 @@ impl LaneThread {
     }
 }
 
+/// How long the end may take to deliver what is left.
+const DRAIN_LIMIT: Duration = Duration::from_millis(6_500);
+/// How long a sink has to end when told that time is up.
+const GIVE_UP_LIMIT: Duration = Duration::from_millis(1_500);
+/// How long all of it may take from the moment when the end of the run was asked for: a supervisor waits 10 s before it kills.
+const END_LIMIT: Duration = Duration::from_millis(8_500);
+/// What even the last of several ends is given.
+const LEAST: Duration = Duration::from_millis(200);
+
+/// How long a lane has to deliver what is left, and then to end when told that time is up.
+pub(super) fn end_limits(control: Option<&Control>) -> (Duration, Duration) {
+    let left = control.and_then(|control| control.time_left(END_LIMIT));
+    left.map_or((DRAIN_LIMIT, GIVE_UP_LIMIT), |left| {
+        let drain = left.saturating_sub(GIVE_UP_LIMIT).clamp(LEAST, DRAIN_LIMIT);
+        (drain, left.saturating_sub(drain).clamp(LEAST, GIVE_UP_LIMIT))
+    })
+}
+
 /// Waits for all `lanes` to end: until `drained` for what is left to deliver, then until `given_up` for those that were told that
 /// time is up. The error names every lane that did not end in good order.
 pub(super) fn finish_lanes(
@@ -163,4 +182,22 @@ fn not_finished(context: &SinkContext, ended: bool) -> String {
     let how = if ended { "ended early" } else { "is stuck: it did not end in time" };
     let trouble = context.trouble().map_or(String::new(), |trouble| format!(": {}", trouble.reason));
     format!("`{}` {how}, {} rows are not acknowledged{trouble}", context.name(), context.pending())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_was_asked_for_shares_its_time() {
+        let control = Control::new();
+        assert_eq!(end_limits(Some(&control)), (DRAIN_LIMIT, GIVE_UP_LIMIT));
+        assert_eq!(end_limits(None), (DRAIN_LIMIT, GIVE_UP_LIMIT));
+        control.stop();
+        std::thread::sleep(Duration::from_millis(600));
+        let (drain, give_up) = end_limits(Some(&control));
+        assert!(drain < DRAIN_LIMIT && drain >= LEAST, "{drain:?}");
+        assert!(drain + give_up < END_LIMIT, "{drain:?} {give_up:?}");
+        assert_eq!(control.time_left(Duration::from_millis(500)), Some(Duration::ZERO));
+    }
 }

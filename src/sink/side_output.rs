@@ -7,7 +7,7 @@
 //! How it fails: as the result sinks do; a sender never waits for an output of a run that has failed.
 
 use super::context::{SinkContext, SinkObserver, Trouble};
-use super::lane::{Attempts, GaveUp, LaneThread, finish_lanes};
+use super::lane::{Attempts, GaveUp, LaneThread, end_limits, finish_lanes};
 use super::lines::LineFile;
 use super::{RetryPolicy, SideRecord, encode_side_record};
 use crate::config::FileMode;
@@ -23,9 +23,6 @@ const MOST_RECORDS: usize = 8_192;
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// How late a waiting sender notices that the run has failed.
 const SENDER_PATIENCE: Duration = Duration::from_millis(50);
-/// Limits of the end, as those of the result sinks.
-const DRAIN_LIMIT: Duration = Duration::from_millis(6_500);
-const GIVE_UP_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// A place for late records or dead letters. It runs on a thread of its own, so that it may block.
 pub trait SideSink: Send {
@@ -176,8 +173,9 @@ impl SideOutput {
         let Some(shared) = &self.shared else { return Ok(0) };
         shared.context.begin_closing();
         shared.queue.end();
-        let drained = Instant::now() + DRAIN_LIMIT;
-        finish_lanes(&[(&shared.context, &shared.thread)], drained, drained + GIVE_UP_LIMIT)?;
+        let (drain, give_up) = end_limits(Some(shared.context.control()));
+        let drained = Instant::now() + drain;
+        finish_lanes(&[(&shared.context, &shared.thread)], drained, drained + give_up)?;
         Ok(shared.context.done())
     }
 }

@@ -9,7 +9,7 @@
 //! are never acknowledged. [`SinkHub::finish`] waits for seconds, not for ever, and names the sink that is stuck.
 
 use super::context::{SinkContext, SinkObserver, Trouble};
-use super::lane::{Attempts, GaveUp, LaneThread, finish_lanes};
+use super::lane::{Attempts, GaveUp, LaneThread, end_limits, finish_lanes};
 use super::{ResultBatch, ResultSink, RetryPolicy, Ticket};
 use crate::error::ProcessorResult;
 use crate::runtime::Control;
@@ -22,10 +22,6 @@ use std::time::{Duration, Instant};
 const FLUSH_ROWS: u64 = 10_000;
 /// Flushed after this long even while more are waiting.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
-/// How long the end may take to deliver what is left.
-const DRAIN_LIMIT: Duration = Duration::from_millis(6_500);
-/// How long a sink has to end when told that time is up.
-const GIVE_UP_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// Called after the acknowledged ticket advanced.
 type Waker = Arc<dyn Fn() + Send + Sync>;
@@ -204,12 +200,14 @@ impl SinkHub {
         self.shared.lanes.iter().filter_map(|(context, _)| context.trouble()).collect()
     }
 
-    /// The end: delivers what is queued, flushes and closes every sink, and waits for their threads, about 8 s at most.
+    /// The end: delivers what is queued, flushes and closes every sink, and waits for their threads: about 8 s at
+    /// most, and less where the end of the run was asked for a while ago.
     ///
     /// Sinks are not closed when the run has failed: a file that appears when it is complete must not appear then. The error
     /// names each sink that did not end in good order, and why.
     pub fn finish(&self) -> ProcessorResult<HubSummary> {
-        self.finish_within(DRAIN_LIMIT, GIVE_UP_LIMIT)
+        let (drain, give_up) = end_limits(self.shared.lanes.first().map(|(context, _)| context.control()));
+        self.finish_within(drain, give_up)
     }
 
     fn finish_within(&self, drain: Duration, give_up: Duration) -> ProcessorResult<HubSummary> {

@@ -2,6 +2,7 @@
 
 use crate::error::{ProcessorError, ProcessorResult};
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
@@ -9,7 +10,9 @@ use rdkafka::{ClientConfig, Message};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long one attempt to connect or to deliver the rest may take before the writer gives up.
+/// How long the broker has to answer the first question.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long delivering the rest may take before the writer gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it waits for room in the producer's queue at a time.
 const ROOM: Duration = Duration::from_millis(10);
@@ -18,7 +21,16 @@ const ROOM: Duration = Duration::from_millis(10);
 #[derive(Clone, Default)]
 struct FirstFailure(Arc<Mutex<Option<String>>>);
 
-impl ClientContext for FirstFailure {}
+impl ClientContext for FirstFailure {
+    // An outage ends the writer with one error; each attempt to connect is of no interest.
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "librdkafka", facility, "{message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", "{error}: {reason}");
+    }
+}
 
 impl ProducerContext for FirstFailure {
     type DeliveryOpaque = ();
@@ -53,7 +65,7 @@ impl TopicWriter {
             .map_err(|error| ProcessorError::Config(format!("the Kafka producer: {error}")))?;
         let metadata = producer
             .client()
-            .fetch_metadata(Some(topic), PATIENCE)
+            .fetch_metadata(Some(topic), CONNECT_PATIENCE)
             .map_err(|error| ProcessorError::Kafka(format!("{servers} does not answer: {error}")))?;
         let partitions = metadata.topics().first().map_or(0, |found| found.partitions().len());
         if partitions == 0 {

@@ -57,8 +57,8 @@ impl FileProgress {
 /// How often the bar is redrawn.
 const REDRAW: Duration = Duration::from_millis(200);
 
-/// Draws a bar (share, rate, time left) on standard error until all files are read or the run is asked to stop; returns at
-/// once where standard error is no terminal. Meant for a thread of its own, started when the sources exist.
+/// Draws a bar (share, rate, time left) on standard error until the run is over or asked to stop; returns at once where standard
+/// error is no terminal. Meant for a thread of its own; the sources may come later.
 pub fn draw(progress: &FileProgress, control: &Control) {
     if std::io::stderr().is_terminal() {
         draw_to(progress, control, ProgressDrawTarget::stderr());
@@ -67,14 +67,12 @@ pub fn draw(progress: &FileProgress, control: &Control) {
 
 fn draw_to(progress: &FileProgress, control: &Control, target: ProgressDrawTarget) {
     let bar = ProgressBar::with_draw_target(Some(progress.bytes_total()), target).with_style(style());
-    loop {
+    while !control.sleep(REDRAW) {
         show(progress, &bar);
-        if progress.is_finished() || control.sleep(REDRAW) {
-            break;
-        }
     }
     show(progress, &bar);
-    if progress.is_finished() { bar.finish() } else { bar.abandon() }
+    // Left where it is: below comes the summary.
+    bar.abandon();
 }
 
 fn show(progress: &FileProgress, bar: &ProgressBar) {
@@ -145,7 +143,9 @@ mod tests {
         progress.add_events(17);
         progress.close_file();
         let terminal = Recorder::default();
-        draw_to(&progress, &Control::new(), ProgressDrawTarget::term_like(Box::new(terminal.clone())));
+        let control = Control::new();
+        control.stop();
+        draw_to(&progress, &control, ProgressDrawTarget::term_like(Box::new(terminal.clone())));
         let shown = terminal.0.lock().unwrap().clone();
         assert!(shown.contains("100%  2.00 KiB of 2.00 KiB"), "{shown}");
         assert!(shown.contains("17 events"), "{shown}");

@@ -1,0 +1,11 @@
+//! The program as its users meet it: the real binary, its arguments, files, pipes, signals, pages and terminals.
+
+mod exit_codes;
+mod generate;
+mod pages;
+mod program;
+mod readme;
+mod runs;
+mod stopping;
+mod terminal;
+mod validate;

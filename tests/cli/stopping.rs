@@ -1,0 +1,121 @@
+//! The orderly end, and the hard one.
+
+use super::program::{BINARY, EVENTS, Live, Place, SUMMARY, config, eventually, without_times};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The orderly end takes less than this.
+const ORDERLY: Duration = Duration::from_secs(10);
+
+/// Never ends by itself; some 40 results every 100 ms.
+fn endless(sinks: &str) -> String {
+    config("{type: generator, rate: 3000, disorder_secs: 0}", sinks)
+        .replace("size: 1m", "size: 100ms")
+        .replace("max_out_of_orderness: 10s", "max_out_of_orderness: 0s")
+        .replace("data.model", "metadata.user")
+        .replace("{enabled: false}", "{listen: \"127.0.0.1:0\"}")
+}
+
+#[test]
+fn sigterm_and_sigint_finish_what_is_in_flight() {
+    for signal in ["TERM", "INT"] {
+        let place = Place::new();
+        place.write("c.yaml", config("stdin", "[{type: file, path: r.jsonl, mode: atomic}]"));
+        let mut live = Live::start(&mut place.command(&["--config", "c.yaml", "--log", "info,frontier=debug"]));
+        let mut stdin = live.child.stdin.take().expect("piped");
+        stdin.write_all(EVENTS.as_bytes()).expect("it reads");
+        // The watermark after the last event; the input stays open.
+        live.wait_for("2026-09-21T14:14:20.000Z");
+        let asked = Instant::now();
+        live.signal(signal);
+        let (code, err) = live.end_within(ORDERLY);
+        assert_eq!(code, Some(0), "{signal} after {:?}: {err}", asked.elapsed());
+        // The first window is complete; the second was open and is not written.
+        assert_eq!(without_times(&place.read("r.jsonl")).len(), 2, "{signal}");
+        assert!(err.contains(&SUMMARY.replace("3 windows", "2 windows")), "{signal}: {err}");
+        assert!(err.contains("1 window was still open"), "{signal}: {err}");
+        drop(stdin);
+    }
+}
+
+#[test]
+fn a_live_source_stops_at_once_and_loses_no_result() {
+    let place = Place::new();
+    place.write("c.yaml", endless("[{type: file, path: r.jsonl}]"));
+    let mut live = Live::start(&mut place.command(&["--config", "c.yaml"]));
+    eventually("result", || match std::fs::read_to_string(place.path("r.jsonl")) {
+        Ok(text) if text.lines().count() > 20 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    live.signal("TERM");
+    let (code, err) = live.end_within(ORDERLY);
+    assert_eq!(code, Some(0), "{err}");
+    let results = without_times(&place.read("r.jsonl"));
+    let summary = err.lines().find(|line| line.contains(" windows (")).unwrap_or_else(|| panic!("no summary: {err}"));
+    let (_, windows) = summary.split_once(" events, ").expect("the summary's form");
+    let windows: usize = windows.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
+    assert_eq!(results.len(), windows, "{summary}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_the_orderly_end() {
+    let place = Place::new();
+    place.write("c.yaml", endless("stdout"));
+    let mut live = Live::start(&mut place.command(&["--config", "c.yaml"]));
+    let mut first = String::new();
+    let mut stdout = BufReader::new(live.child.stdout.take().expect("piped"));
+    stdout.read_line(&mut first).expect("a result");
+    drop(stdout);
+    let (code, err) = live.end_within(ORDERLY);
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(without_times(&first).len(), 1);
+    assert!(err.contains("the reader of standard output is gone") && err.contains(" events, "), "{err}");
+    assert!(!err.contains("ERROR") && !err.contains("panicked"), "{err}");
+}
+
+#[test]
+fn a_reader_that_sleeps_does_not_hold_up_the_end() {
+    let place = Place::new();
+    place.write("c.yaml", endless("stdout"));
+    let mut live = Live::start(&mut place.command(&["--config", "c.yaml"]));
+    live.wait_for("INFO");
+    std::thread::sleep(Duration::from_secs(3));
+    live.signal("TERM");
+    let (code, err) = live.end_within(ORDERLY);
+    // Results that nobody took are no orderly end.
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("`stdout` is stuck") && err.contains("rows are not acknowledged"), "{err}");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let place = Place::new();
+    place.write("c.yaml", endless("stdout"));
+    // Nobody reads what it writes: the pipe fills, and the orderly end has to wait.
+    let mut live = Live::start(&mut place.command(&["--config", "c.yaml"]));
+    live.wait_for("INFO");
+    std::thread::sleep(Duration::from_secs(3));
+    live.signal("TERM");
+    live.wait_for("asked to end");
+    std::thread::sleep(Duration::from_millis(300));
+    if live.child.try_wait().expect("a child").is_some() {
+        panic!("the pipe was not full: {}", live.err());
+    }
+    let again = Instant::now();
+    live.signal("TERM");
+    let (code, err) = live.end_within(Duration::from_secs(2));
+    assert_eq!(code, Some(1), "after {:?}: {err}", again.elapsed());
+}
+
+#[test]
+fn generate_stops_when_its_reader_does() {
+    let mut child =
+        Command::new(BINARY).arg("generate").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+    stdout.read_line(&mut line).expect("an event");
+    drop(stdout);
+    assert!(child.wait().expect("it ends").success());
+    assert!(line.starts_with("{\"id\":\""), "{line}");
+}
