@@ -159,7 +159,15 @@ impl Running {
         let late = sink::late_output(&job.config, process, observer.clone(), job.control.clone())?;
         let dead_letter = sink::dead_letter_output(&job.config, process, observer, job.control.clone())?;
         let busy = (0..topology.threads()).map(|_| AtomicUsize::new(1)).collect();
-        Ok(Arc::new(Self { job, threads: topology.threads(), hub, late, dead_letter, busy, ended: AtomicUsize::new(0) }))
+        Ok(Arc::new(Self {
+            job,
+            threads: topology.threads(),
+            hub,
+            late,
+            dead_letter,
+            busy,
+            ended: AtomicUsize::new(0),
+        }))
     }
 
     /// Starts the workers, waits for them, and ends the sinks.
@@ -303,9 +311,11 @@ impl Running {
         self.busy[local].store(busy, Ordering::SeqCst);
     }
 
-    /// Whether nothing is on the way in this process.
+    /// Whether nothing is on the way in this process: no row, no result, no late record and no dead letter.
     pub fn is_drained(&self) -> bool {
         self.busy.iter().all(|busy| busy.load(Ordering::SeqCst) == 0)
+            && self.late.is_settled()
+            && self.dead_letter.is_settled()
     }
 }
 
