@@ -317,9 +317,11 @@ impl Running {
         self.busy[local].store(busy, Ordering::SeqCst);
     }
 
-    /// Whether nothing is on the way in this process.
+    /// Whether nothing is on the way in this process: no row, no result, no late record and no dead letter.
     pub fn is_drained(&self) -> bool {
         self.busy.iter().all(|busy| busy.load(Ordering::SeqCst) == 0)
+            && self.late.is_settled()
+            && self.dead_letter.is_settled()
     }
 }
 

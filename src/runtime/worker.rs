@@ -26,6 +26,9 @@ use timely::worker::Worker;
 const PARK: Duration = Duration::from_millis(100);
 /// How long the orderly end waits for rows in flight and results under way.
 const DRAIN_LIMIT: Duration = Duration::from_millis(4_000);
+/// How long workers with nothing on the way step on before they end: until then the frontier behind the sinks comes to rest,
+/// and with it what is committed.
+const REST: Duration = Duration::from_millis(100);
 
 /// Runs one worker to its end and says what it did. The error is the reason why it could not begin.
 pub fn run(worker: &mut Worker, running: &Running) -> ProcessorResult<Summary> {
@@ -151,7 +154,7 @@ impl<'a> Share<'a> {
     /// Steps until every result is written, the run fails, or it is asked to end and nothing is in flight any more.
     fn step_to_the_end(&self, worker: &mut Worker) {
         let control = self.running.control();
-        let mut deadline = None;
+        let (mut deadline, mut resting) = (None, None);
         loop {
             worker.step_or_park(Some(PARK));
             let busy = self.credits.in_flight() + self.results_waiting.get();
@@ -162,7 +165,14 @@ impl<'a> Share<'a> {
             if control.is_stopping() {
                 let now = Instant::now();
                 let until = *deadline.get_or_insert(now + DRAIN_LIMIT);
-                if self.running.is_drained() || now >= until {
+                let rested = match self.running.is_drained() {
+                    true => now.duration_since(*resting.get_or_insert(now)) >= REST,
+                    false => {
+                        resting = None;
+                        false
+                    }
+                };
+                if rested || now >= until {
                     return;
                 }
             }

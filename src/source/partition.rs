@@ -29,6 +29,8 @@ pub struct Partition {
     /// When the last one came.
     pub last_record: Option<Instant>,
     needed: NeededOffsets,
+    /// What was settled last.
+    told: Option<(Offset, EventTime)>,
 }
 
 impl Partition {
@@ -45,6 +47,7 @@ impl Partition {
             records: 0,
             last_record: None,
             needed: NeededOffsets::default(),
+            told: None,
         }
     }
 
@@ -59,11 +62,20 @@ impl Partition {
         self.needed.push(first, window_end);
     }
 
-    /// The first record still needed, once every window that ends before `frontier` is closed and written, if it has moved.
+    /// The first record still needed, once every window that ends before `frontier` is closed and written, and what is complete
+    /// then; if either has moved. Of a partition without a record nothing is known: what an earlier run has said of it holds.
     pub fn settle(&mut self, slot: PartitionSlot, frontier: EventTime, allowed_lateness: Span) -> Option<Settled> {
-        let offset = self.needed.settle(frontier, allowed_lateness, self.position)?;
-        let closed_before = frontier.saturating_sub(allowed_lateness).saturating_sub(Span::from_millis(1));
-        Some(Settled { slot, offset, closed_before })
+        if self.records == 0 {
+            return None;
+        }
+        let offset = self.needed.settle(frontier, allowed_lateness, self.position);
+        let closed = frontier.saturating_sub(allowed_lateness).saturating_sub(Span::from_millis(1));
+        // This run's frontier may still be behind the one at which an earlier run ended.
+        let closed_before = closed.max(self.closed_before);
+        (self.told != Some((offset, closed_before))).then(|| {
+            self.told = Some((offset, closed_before));
+            Settled { slot, offset, closed_before }
+        })
     }
 }
 
@@ -71,7 +83,6 @@ impl Partition {
 #[derive(Debug, Default)]
 struct NeededOffsets {
     stretches: VecDeque<(Offset, EventTime)>,
-    told: Option<Offset>,
 }
 
 impl NeededOffsets {
@@ -84,18 +95,14 @@ impl NeededOffsets {
         }
     }
 
-    fn settle(&mut self, frontier: EventTime, allowed_lateness: Span, position: Offset) -> Option<Offset> {
+    fn settle(&mut self, frontier: EventTime, allowed_lateness: Span, position: Offset) -> Offset {
         while let Some((_, end)) = self.stretches.front() {
             if end.saturating_add(allowed_lateness) >= frontier {
                 break;
             }
             self.stretches.pop_front();
         }
-        let offset = self.stretches.front().map_or(position, |(first, _)| *first);
-        (self.told != Some(offset)).then(|| {
-            self.told = Some(offset);
-            offset
-        })
+        self.stretches.front().map_or(position, |(first, _)| *first)
     }
 }
 
@@ -116,18 +123,46 @@ mod tests {
         needed.push(Offset(12), at(10));
         needed.push(Offset(15), at(30));
         let no = Span::ZERO;
-        assert_eq!(needed.settle(at(10), no, Offset(20)), Some(Offset(0)));
-        assert_eq!(needed.settle(at(10), no, Offset(20)), None);
-        assert_eq!(needed.settle(at(11), no, Offset(20)), Some(Offset(9)));
-        assert_eq!(needed.settle(at(30), no, Offset(20)), Some(Offset(15)));
-        assert_eq!(needed.settle(at(31), no, Offset(20)), Some(Offset(20)));
+        assert_eq!(needed.settle(at(10), no, Offset(20)), Offset(0));
+        assert_eq!(needed.settle(at(11), no, Offset(20)), Offset(9));
+        assert_eq!(needed.settle(at(30), no, Offset(20)), Offset(15));
+        assert_eq!(needed.settle(at(31), no, Offset(20)), Offset(20));
     }
 
     #[test]
     fn lateness_keeps_them_longer() {
         let mut needed = NeededOffsets::default();
         needed.push(Offset(3), at(10));
-        assert_eq!(needed.settle(at(15), Span::from_millis(5), Offset(7)), Some(Offset(3)));
-        assert_eq!(needed.settle(at(16), Span::from_millis(5), Offset(7)), Some(Offset(7)));
+        assert_eq!(needed.settle(at(15), Span::from_millis(5), Offset(7)), Offset(3));
+        assert_eq!(needed.settle(at(16), Span::from_millis(5), Offset(7)), Offset(7));
+    }
+
+    fn partition(closed_before: i64) -> Partition {
+        let name = PartitionName { topic: "t".into(), partition: 0 };
+        Partition::new(name, at(closed_before), Span::ZERO)
+    }
+
+    fn settled(offset: i64, closed_before: i64) -> Option<Settled> {
+        Some(Settled { slot: PartitionSlot(0), offset: Offset(offset), closed_before: at(closed_before) })
+    }
+
+    #[test]
+    fn a_partition_without_a_record_says_nothing() {
+        let mut partition = partition(500);
+        assert_eq!(partition.settle(PartitionSlot(0), at(1_000), Span::ZERO), None);
+        assert_eq!(partition.settle(PartitionSlot(0), EventTime::MIN, Span::ZERO), None);
+    }
+
+    #[test]
+    fn what_is_complete_moves_without_the_offset_and_never_backwards() {
+        let mut partition = partition(500);
+        (partition.records, partition.position) = (9, Offset(9));
+        partition.note_needed(Offset(3), at(2_000));
+        let mut settle = |frontier| partition.settle(PartitionSlot(0), frontier, Span::ZERO);
+        assert_eq!(settle(EventTime::MIN), settled(3, 500));
+        assert_eq!(settle(at(400)), None);
+        assert_eq!(settle(at(1_000)), settled(3, 999));
+        assert_eq!(settle(at(1_000)), None);
+        assert_eq!(settle(at(2_001)), settled(9, 2_000));
     }
 }

@@ -124,6 +124,29 @@ fn a_run_goes_on_where_the_last_one_ended_however_that_ended() {
 }
 
 #[test]
+fn what_is_committed_of_a_partition_that_has_nothing_new_stays() {
+    let (broker, setup, results) = setup("unchanged", 2);
+    let setup = Setup { idle_timeout_secs: 1, ..setup };
+    // Nothing of partition 1 is ever needed again.
+    let tombstone = TestRecord { partition: Some(1), key: Some(b"k".to_vec()), ..TestRecord::default() };
+    broker.produce(&setup.topic, "none", vec![tombstone; 5]);
+    broker.produce(&setup.topic, "none", stretch(1, 0..1_000).into_iter().chain(closing(1)));
+    let mut committed = Vec::new();
+    for _ in 0..2 {
+        let mut program = Program::run(&setup);
+        program.wait_until("the frontier", |program| {
+            program.metric("frontier_seconds", &[("operator", "sink")]) >= (BASE + 86_000_000) as f64 / 1_000.0
+        });
+        let ended = program.stop();
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        committed.push([0, 1].map(|partition| broker.committed(&setup.group, &setup.topic, partition)));
+    }
+    assert_eq!(committed[0][1].as_ref().map(|(offset, _)| *offset), Some(5));
+    assert_eq!(committed[1], committed[0]);
+    assert_eq!(results_of_runs(broker, &results).1, 0, "the second run has nothing to add");
+}
+
+#[test]
 fn an_empty_partition_holds_nothing_back_and_an_added_one_is_read() {
     let (broker, setup, results) = setup("partitions", 3);
     let of_two = |numbers| stretch(2, numbers);
@@ -165,24 +188,28 @@ fn an_empty_partition_holds_nothing_back_and_an_added_one_is_read() {
 }
 
 #[test]
-fn an_end_while_events_pour_in_commits_no_more_than_is_written() {
+fn an_end_while_events_pour_in_commits_what_is_written_and_no_more() {
     let (broker, setup, results) = setup("pouring", 2);
     broker.produce(&setup.topic, "lz4", stretch(2, 0..60_000));
+    let (late, expected) = (format!("{}-late", setup.topic), results_of_files(&setup, broker, 2));
+    broker.create_topic(&late, 1, &[]);
+    let setup = setup.with(format!("late: {{sink: {{type: kafka, topic: {late}}}}}"));
     let mut program = Program::run(&Setup { buffer_size: 500, ..setup.clone() });
     program.wait_until("some events", |program| program.metric("events_processed_total", &[]) > 500.0);
     let ended = program.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     assert!(ended.log.contains("asked to end"), "{}", ended.log);
     let written = results_in(broker, &results);
-    let expected = results_of_files(&setup, broker, 2);
     assert!(written.len() < expected.len(), "everything was read: the test shows nothing");
-    let (_, metadata) = broker.committed(&setup.group, &setup.topic, 0).expect("it is committed");
-    let closed_before = metadata.strip_prefix("v1 closed_before=").and_then(|millis| millis.parse().ok());
-    let closed_before = time_text(closed_before.expect("a time"));
+    let committed = (0..2).filter_map(|partition| broker.committed(&setup.group, &setup.topic, partition));
+    let closed_before =
+        committed.filter_map(|(_, metadata)| metadata.strip_prefix("v1 closed_before=")?.parse().ok()).max();
+    let closed_before: i64 = closed_before.unwrap_or_else(|| panic!("nothing is committed:\n{}", ended.log));
     for (key, text) in &expected {
         let end = key.rsplit_once("\"end\":\"").expect("a key has an end").1.trim_end_matches("\"}");
-        if end <= closed_before.as_str() {
-            assert_eq!(written.get(key), Some(text), "{key}");
+        match end <= time_text(closed_before).as_str() {
+            true => assert_eq!(written.get(key), Some(text), "{key} is committed"),
+            false => assert_eq!(written.get(key), None, "{key} is written, and would come again"),
         }
     }
 }
