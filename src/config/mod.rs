@@ -22,6 +22,7 @@
 
 mod build;
 mod debug;
+mod defaults;
 mod effective;
 mod env;
 mod errors;
@@ -38,8 +39,8 @@ pub use effective::Effective;
 pub use env::environment;
 pub use errors::{ConfigError, ConfigErrors};
 pub use model::*;
-pub use values::parse_duration;
 pub use raw::Origin;
+pub use values::parse_duration;
 
 use raw::{Node, Value};
 use reader::Reader;
