@@ -273,6 +273,9 @@ impl<T: Send + 'static> PipelineBuilder<T> {
         if self.sinks.is_empty() {
             self.problems.push("no sink: nothing says where results go; call .with_sink(..)".into());
         }
+        if self.config.aggregation.enabled.is_empty() && self.customs.is_empty() {
+            self.problems.push("no aggregate: nothing says what is computed; call .with_aggregates(..)".into());
+        }
         if self.config.error_handling.policy == ErrorPolicy::DeadLetter && self.dead_letter.is_none() {
             self.problems.push(
                 "the error policy is dead_letter, while nothing says where dead letters go; call .with_dead_letter(..)"

@@ -255,11 +255,15 @@ impl Running {
             match catch_unwind(AssertUnwindSafe(|| worker::run(worker, &running))) {
                 Ok(Ok(summary)) => sum.lock().unwrap_or_else(PoisonError::into_inner).add(&summary),
                 Ok(Err(error)) => running.control().fail(error),
-                Err(panic) => running.control().fail(ProcessorError::Runtime(format!(
-                    "worker {} panicked: {}",
-                    worker.index(),
-                    panics::message(&*panic)
-                ))),
+                Err(panic) => {
+                    running.control().fail(ProcessorError::Runtime(format!(
+                        "worker {} panicked: {}",
+                        worker.index(),
+                        panics::message(&*panic)
+                    )));
+                    // What panics again on its way out has said its reason already.
+                    let _ = catch_unwind(AssertUnwindSafe(|| worker::drop_dataflows(worker)));
+                }
             }
             running.ended.fetch_add(1, Ordering::SeqCst);
         })

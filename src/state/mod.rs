@@ -30,10 +30,13 @@
 //! runtime: what waits for the disk runs on threads for blocking work.
 
 mod backend;
+mod directory;
 mod key;
 mod manager;
 mod memory;
+mod rocksdb;
 
 pub use backend::{CheckpointId, Entry, StateBackend, StateChange};
 pub use manager::WindowStateManager;
 pub use memory::MemoryStateBackend;
+pub use rocksdb::RocksDBStateBackend;
