@@ -22,6 +22,7 @@
 
 mod build;
 mod debug;
+mod defaults;
 mod effective;
 mod env;
 mod errors;

@@ -8,7 +8,7 @@ use crate::config::{AggregateKind, ProcessorConfig, StateBackendKind, ValueField
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::http;
 use crate::metrics::{Phase, ProcessorMetrics, StatusBoard, spawn_reporter};
-use crate::sink::{self, ResultSink, RetryPolicy, SideOutput, SinkHub, SinkSpec};
+use crate::sink::{self, ResultSink, RetryPolicy, SideOutput, SideSpec, SinkHub, SinkSpec};
 use crate::source::IntakeRules;
 use crate::source::file;
 use crate::window::{Naming, WindowStateSettings, Windowing};
@@ -54,6 +54,9 @@ pub struct Job {
     /// Stops it.
     pub control: Control,
     windowing: Windowing,
+    /// Side outputs that stand in for those of the configuration, until the run takes them.
+    given_late: Mutex<Option<SideSpec>>,
+    given_dead_letter: Mutex<Option<SideSpec>>,
 }
 
 impl Job {
@@ -81,7 +84,26 @@ impl Job {
         let windowing = Windowing::new(&config.windows)?;
         refuse_unsupported(&config)?;
         let (metrics, board, control) = (ProcessorMetrics::new(), StatusBoard::new(), Control::new());
-        Ok(Self { config, input, plan, naming, fields, sinks, metrics, board, control, windowing })
+        Ok(Self {
+            config,
+            input,
+            plan,
+            naming,
+            fields,
+            sinks,
+            metrics,
+            board,
+            control,
+            windowing,
+            given_late: Mutex::default(),
+            given_dead_letter: Mutex::default(),
+        })
+    }
+
+    /// The same job with its late records in `late` and its dead letters in `dead_letter`, where these are given, instead of
+    /// where the configuration says. Dead letters are written under the error policy `dead_letter` only.
+    pub fn with_side_outputs(self, late: Option<SideSpec>, dead_letter: Option<SideSpec>) -> Self {
+        Self { given_late: Mutex::new(late), given_dead_letter: Mutex::new(dead_letter), ..self }
     }
 
     /// Runs the job to its end, on this thread and those it starts. Blocks.
@@ -156,8 +178,18 @@ impl Running {
         };
         let retry = RetryPolicy::from(&job.config.error_handling);
         let hub = SinkHub::start(sinks, retry, observer.clone(), job.control.clone())?;
-        let late = sink::late_output(&job.config, process, observer.clone(), job.control.clone())?;
-        let dead_letter = sink::dead_letter_output(&job.config, process, observer, job.control.clone())?;
+        let late = match take(&job.given_late) {
+            Some(spec) => {
+                sink::given_side_output("late", spec, &job.config, process, observer.clone(), job.control.clone())?
+            }
+            None => sink::late_output(&job.config, process, observer.clone(), job.control.clone())?,
+        };
+        let dead_letter = match take(&job.given_dead_letter) {
+            Some(spec) => {
+                sink::given_side_output("dead_letter", spec, &job.config, process, observer, job.control.clone())?
+            }
+            None => sink::dead_letter_output(&job.config, process, observer, job.control.clone())?,
+        };
         let busy = (0..topology.threads()).map(|_| AtomicUsize::new(1)).collect();
         Ok(Arc::new(Self {
             job,
@@ -232,7 +264,8 @@ impl Running {
                         worker.index(),
                         panics::message(&*panic)
                     )));
-                    abandon(worker);
+                    // What panics again on its way out has said its reason already.
+                    let _ = catch_unwind(AssertUnwindSafe(|| worker::drop_dataflows(worker)));
                 }
             }
             running.ended.fetch_add(1, Ordering::SeqCst);
@@ -325,14 +358,8 @@ impl Running {
     }
 }
 
-/// Drops what a worker that panicked leaves behind: timely would go on stepping it, and wait for an end that cannot come.
-fn abandon(worker: &mut timely::worker::Worker) {
-    // The failure is known already; what the operators do about their end is of no interest any more.
-    let _ = catch_unwind(AssertUnwindSafe(|| {
-        for dataflow in worker.installed_dataflows() {
-            worker.drop_dataflow(dataflow);
-        }
-    }));
+fn take<T>(given: &Mutex<Option<T>>) -> Option<T> {
+    given.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> ProcessorResult<JoinHandle<()>> {

@@ -48,10 +48,15 @@ pub fn run(worker: &mut Worker, running: &Running) -> ProcessorResult<Summary> {
     // Before this there was nothing to wake.
     let _ = wake.set(activator);
     share.step_to_the_end(worker);
+    drop_dataflows(worker);
+    Ok(share.tally.take())
+}
+
+/// Takes down what is left of the dataflow. Timely goes on stepping a worker that has one, for ever after a panic.
+pub fn drop_dataflows(worker: &mut Worker) {
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
     }
-    Ok(share.tally.take())
 }
 
 fn waker(wake: &Arc<OnceLock<SyncActivator>>) -> Arc<dyn Fn() + Send + Sync> {

@@ -2,8 +2,8 @@
 
 use super::context::SinkObserver;
 use super::file::ProcessIdentity;
-use super::kafka::KafkaSide;
-use super::side_output::{FileSide, SideOutput, SideSink};
+use super::side_output::SideOutput;
+use super::side_spec::SideSpec;
 use super::{ResultSink, RetryPolicy, SinkSpec};
 use crate::config::{ErrorPolicy, ProcessorConfig, ProducerConfig, SideSinkConfig, SinkConfig};
 use crate::error::{ProcessorError, ProcessorResult};
@@ -55,14 +55,27 @@ fn side_output(
     observer: Arc<dyn SinkObserver>,
     control: Control,
 ) -> ProcessorResult<SideOutput> {
-    let Some(destination) = destination else { return Ok(SideOutput::counted_only()) };
-    let sink: Box<dyn SideSink> = match destination {
-        SideSinkConfig::File { path } => Box::new(FileSide::open(&process.path(path))?),
-        SideSinkConfig::Kafka { topic } => {
-            let producer = producer(config, &format!("the {name} output to topic `{topic}`"))?;
-            Box::new(KafkaSide::new(producer, &config.job, topic)?)
+    let spec = match destination {
+        None => return Ok(SideOutput::counted_only()),
+        Some(SideSinkConfig::File { path }) => SideSpec::file(path),
+        Some(SideSinkConfig::Kafka { topic }) => {
+            SideSpec::topic(producer(config, &format!("the {name} output to topic `{topic}`"))?.clone(), topic)
         }
     };
+    given_side_output(name, spec, config, process, observer, control)
+}
+
+/// An output of late records or dead letters that does not come from the configuration; `name` is what logs and metrics call
+/// it.
+pub fn given_side_output(
+    name: &str,
+    spec: SideSpec,
+    config: &ProcessorConfig,
+    process: ProcessIdentity,
+    observer: Arc<dyn SinkObserver>,
+    control: Control,
+) -> ProcessorResult<SideOutput> {
+    let sink = spec.build(&config.job, process)?;
     SideOutput::start(name, sink, RetryPolicy::from(&config.error_handling), observer, control)
 }
 

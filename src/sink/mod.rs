@@ -24,11 +24,12 @@ mod retry;
 mod side;
 mod side_encode;
 mod side_output;
+mod side_spec;
 mod spec;
 mod stdout;
 mod user;
 
-pub use build::{build, dead_letter_output, late_output};
+pub use build::{build, dead_letter_output, given_side_output, late_output};
 pub use context::{NoObserver, SinkContext, SinkObserver, Trouble};
 pub use encode::{encode_record_key, encode_result};
 pub use file::ProcessIdentity;
@@ -39,6 +40,7 @@ pub use retry::RetryPolicy;
 pub use side::SideRecord;
 pub use side_encode::encode_side_record;
 pub use side_output::{SideOutput, SideSink};
+pub use side_spec::SideSpec;
 pub use spec::{ConsoleSink, FileSink, IntoSinkSpec, KafkaAggregationSink, SinkSpec, StdoutSink};
 pub use user::{EventSink, to_aggregation_result};
 

@@ -1,0 +1,376 @@
+//! The builder: sources, the meaning of events, sinks; what else can be set is in `settings`.
+
+use super::Pipeline;
+use super::input::{MakeDecoder, MemoryInput, PayloadInput};
+use super::mapping::{Mapping, ReadJson, read_json};
+use crate::aggregate::AggregatePlan;
+use crate::config::{ConsumerConfig, ErrorPolicy, ProcessorConfig, SourceConfig};
+use crate::error::{ProcessorError, ProcessorResult};
+use crate::event::{GroupingKey, JsonDecoder, ValueSink};
+use crate::metrics::ProcessorMetrics;
+use crate::runtime::{ConfiguredInput, Input, Job, SinkPlan};
+use crate::sink::{IntoSinkSpec, SideSpec, SinkSpec};
+use crate::source::memory::EventInput;
+use crate::state::StateBackend;
+use crate::time::{EventTime, Span};
+use crate::window::Naming;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::sync::Arc;
+
+/// Begins a pipeline for events of type `T`.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> llm_optimizer_processor::ProcessorResult<()> {
+/// use llm_optimizer_processor::*;
+/// use chrono::{DateTime, Utc};
+/// use std::sync::{Arc, Mutex};
+/// use std::time::Duration;
+///
+/// /// A program's own event.
+/// struct Call { at: DateTime<Utc>, model: &'static str, millis: f64 }
+///
+/// /// A program's own sink.
+/// struct Kept(Arc<Mutex<Vec<AggregationResult>>>);
+///
+/// #[async_trait]
+/// impl EventSink<AggregationResult> for Kept {
+///     async fn send(&self, result: AggregationResult) -> ProcessorResult<()> {
+///         self.0.lock().unwrap().push(result);
+///         Ok(())
+///     }
+/// }
+///
+/// let calls = (0..100).map(|n| Call { at: DateTime::UNIX_EPOCH, model: "claude-3-opus", millis: f64::from(n) });
+/// let results = Arc::new(Mutex::new(Vec::new()));
+/// let pipeline = create_pipeline::<Call>()
+///     .with_iterator_source(calls)
+///     .with_timestamp(|call| call.at)
+///     .with_key(|call| GroupingKey::from_fields(&[("model", call.model)]))
+///     .with_values(|call, values| values.add("millis", call.millis))
+///     .with_tumbling_window(Duration::from_secs(60))
+///     .with_sink(Kept(Arc::clone(&results)))
+///     .build()?;
+/// let summary = pipeline.run().await?;
+///
+/// assert_eq!(summary.events, 100);
+/// let results = results.lock().unwrap();
+/// assert_eq!(results[0].results["average"], 49.5);
+/// # Ok(()) }
+/// ```
+pub fn create_pipeline<T: Send + 'static>() -> PipelineBuilder<T> {
+    PipelineBuilder {
+        config: ProcessorConfig::of_the_library(),
+        origin: None,
+        mapping: Mapping::initial(),
+        sinks: Vec::new(),
+        late: None,
+        dead_letter: None,
+        customs: Vec::new(),
+        lateness: None,
+        metrics: None,
+        state: None,
+        problems: Vec::new(),
+    }
+}
+
+/// A pipeline that is being put together; see [`create_pipeline`].
+///
+/// What is set twice has its last value; sources, sinks and custom aggregates add up. What is not set has the default of a
+/// configuration file: tumbling windows of 5 minutes, 30 s out of order, all aggregates with p50, p95 and p99, as many workers
+/// as the machine has cores.
+#[must_use = "a builder does nothing until its pipeline is built and run"]
+pub struct PipelineBuilder<T> {
+    pub(super) config: ProcessorConfig,
+    origin: Option<Origin<T>>,
+    mapping: Mapping<T>,
+    sinks: Vec<SinkSpec>,
+    late: Option<SideSpec>,
+    dead_letter: Option<SideSpec>,
+    pub(super) customs: Vec<AddCustom>,
+    /// For windows of whichever kind.
+    pub(super) lateness: Option<Span>,
+    pub(super) metrics: Option<ProcessorMetrics>,
+    pub(super) state: Option<Arc<dyn StateBackend>>,
+    /// What cannot work, for the one error that [`PipelineBuilder::build`] gives.
+    pub(super) problems: Vec<String>,
+}
+
+/// Adds a custom aggregate.
+pub(super) type AddCustom = Box<dyn FnOnce(AggregatePlan) -> ProcessorResult<AggregatePlan> + Send>;
+
+/// Where events come from.
+enum Origin<T> {
+    Kafka(ConsumerConfig, ReadJson<T>),
+    Files(Vec<String>, ReadJson<T>),
+    Memory(EventInput<T>),
+}
+
+impl<T> Origin<T> {
+    fn what(&self) -> &'static str {
+        match self {
+            Origin::Kafka(..) => "Kafka",
+            Origin::Files(..) => "files",
+            Origin::Memory(_) => "iterators and channels",
+        }
+    }
+}
+
+/// Sources of events as JSON.
+impl<T: DeserializeOwned + Send + 'static> PipelineBuilder<T> {
+    /// Events are records of Kafka topics, each the JSON text of a `T`.
+    pub fn with_kafka_source(self, consumer: ConsumerConfig) -> Self {
+        self.with_origin(Origin::Kafka(consumer, read_json))
+    }
+
+    /// Events are the lines of files, each the JSON text of a `T`: a path or a glob; plain, `.gz` or `.zst`. Each file is a
+    /// partition with a watermark of its own. Several calls add up.
+    pub fn with_file_source(self, path: impl Into<String>) -> Self {
+        self.with_origin(Origin::Files(vec![path.into()], read_json))
+    }
+}
+
+/// Sources of events that are in the program already, the meaning of events, and sinks.
+impl<T: Send + 'static> PipelineBuilder<T> {
+    /// Events are the items of an iterator, which is one partition. It is asked for items on a worker's thread: one that blocks
+    /// blocks the worker. Several iterators and channels add up.
+    pub fn with_iterator_source(self, events: impl IntoIterator<Item = T, IntoIter: Send + 'static>) -> Self {
+        self.with_origin(Origin::Memory(EventInput::from_events(events)))
+    }
+
+    /// Events are the items of several iterators, each a partition with a watermark of its own.
+    pub fn with_partitions<E>(self, partitions: impl IntoIterator<Item = E>) -> Self
+    where
+        E: IntoIterator<Item = T, IntoIter: Send + 'static>,
+    {
+        self.with_origin(Origin::Memory(EventInput::with_partitions(partitions)))
+    }
+
+    /// Events come through a channel of the crate `crossbeam-channel`, which is one partition; it ends when all senders are
+    /// gone. A bounded channel makes its senders wait for a slow pipeline.
+    pub fn with_channel_source(self, events: crossbeam_channel::Receiver<T>) -> Self {
+        self.with_origin(Origin::Memory(EventInput::from_channel(events)))
+    }
+
+    /// Events come through a channel of tokio's, which is one partition; it ends when all senders are gone.
+    pub fn with_tokio_channel_source(self, events: tokio::sync::mpsc::Receiver<T>) -> Self {
+        self.with_origin(Origin::Memory(EventInput::from_tokio_channel(events)))
+    }
+
+    fn with_origin(mut self, new: Origin<T>) -> Self {
+        self.origin = match (self.origin.take(), new) {
+            (None, new) => Some(new),
+            (Some(Origin::Files(mut paths, read)), Origin::Files(more, _)) => {
+                paths.extend(more);
+                Some(Origin::Files(paths, read))
+            }
+            (Some(Origin::Memory(events)), Origin::Memory(more)) => Some(Origin::Memory(events.and(more))),
+            (Some(old @ Origin::Kafka(..)), Origin::Kafka(..)) => {
+                let problem = "two sources of Kafka; one that names all topics would be right";
+                self.problems.push(problem.into());
+                Some(old)
+            }
+            (Some(old), new) => {
+                let problem = format!("sources of {} and of {}; one kind would be right", old.what(), new.what());
+                self.problems.push(problem);
+                Some(old)
+            }
+        };
+        self
+    }
+
+    /// When an event happened: chrono's time or an [`EventTime`].
+    pub fn with_timestamp<Time: Into<EventTime>>(
+        mut self,
+        timestamp: impl Fn(&T) -> Time + Send + Sync + 'static,
+    ) -> Self {
+        self.mapping.timestamp = Some(Arc::new(move |event| timestamp(event).into()));
+        self.mapping.is_default = false;
+        self
+    }
+
+    /// Which group an event is in; [`GroupingKey::everything`] is the one group of all.
+    pub fn with_key(mut self, key: impl Fn(&T) -> GroupingKey + Send + Sync + 'static) -> Self {
+        self.mapping.key = Some(Arc::new(key));
+        self.mapping.is_default = false;
+        self
+    }
+
+    /// What is aggregated: the closure adds an event's numbers by name. Where the events of a window have one name, results are
+    /// called `average`; where they have several, `name.average`.
+    pub fn with_values(mut self, values: impl Fn(&T, &mut ValueSink<'_>) + Send + Sync + 'static) -> Self {
+        self.mapping.values = Some(Arc::new(values));
+        self.mapping.is_default = false;
+        self
+    }
+
+    /// Takes only the events for which `filter` returns true.
+    pub fn with_filter(mut self, filter: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
+        self.mapping.filter = Some(Arc::new(filter));
+        self.mapping.is_default = false;
+        self
+    }
+
+    /// Writes an event of an iterator or a channel as bytes: the payload of late records and dead letters, which is empty
+    /// without it. Records of Kafka and lines of files have their own bytes there.
+    pub fn with_payload(mut self, payload: impl Fn(&T) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        self.mapping.payload = Some(Arc::new(payload));
+        self
+    }
+
+    /// One more place for results: [`KafkaAggregationSink`](crate::sink::KafkaAggregationSink),
+    /// [`FileSink`](crate::sink::FileSink), [`StdoutSink`](crate::sink::StdoutSink),
+    /// [`ConsoleSink`](crate::sink::ConsoleSink), or an [`EventSink`](crate::sink::EventSink) of the program's own.
+    pub fn with_sink(mut self, sink: impl IntoSinkSpec) -> Self {
+        self.sinks.push(sink.into_sink_spec());
+        self
+    }
+
+    /// Where records go that are too late, expired or of the future. Without it they are counted only.
+    pub fn with_late_sink(mut self, late: SideSpec) -> Self {
+        self.late = Some(late);
+        self
+    }
+
+    /// Where records go that cannot be read; sets the policy [`ErrorPolicy::DeadLetter`].
+    pub fn with_dead_letter(mut self, dead_letter: SideSpec) -> Self {
+        self.dead_letter = Some(dead_letter);
+        self.config.error_handling.policy = ErrorPolicy::DeadLetter;
+        self
+    }
+
+    /// Checks everything. Opens nothing, but looks for the files of a file source.
+    ///
+    /// # Errors
+    /// [`ProcessorError::Config`] with a line for each mistake; [`ProcessorError::Unsupported`] for what this version does not
+    /// do.
+    pub fn build(mut self) -> ProcessorResult<Pipeline> {
+        self.check();
+        let plan = self.plan();
+        let (input, naming) = match self.input() {
+            Ok((input, naming)) => (Some(input), naming),
+            Err(problems) => {
+                self.problems.extend(problems);
+                (None, Naming::AsTheyCome)
+            }
+        };
+        let (Some(plan), Some(input), true) = (plan, input, self.problems.is_empty()) else {
+            return Err(ProcessorError::Config(self.problems.join("\n")));
+        };
+        let sinks = SinkPlan::Given(self.sinks);
+        let mut job = Job::new(self.config, input, Arc::new(plan), naming, Vec::new(), sinks)?
+            .with_side_outputs(self.late, self.dead_letter);
+        if let Some(metrics) = self.metrics {
+            job.metrics = metrics;
+        }
+        Ok(Pipeline::new(job, self.state))
+    }
+
+    fn check(&mut self) {
+        if let Some(lateness) = self.lateness {
+            self.config.windows.allowed_lateness = lateness;
+        }
+        if self.sinks.is_empty() {
+            self.problems.push("no sink: nothing says where results go; call .with_sink(..)".into());
+        }
+        if self.config.aggregation.enabled.is_empty() && self.customs.is_empty() {
+            self.problems.push("no aggregate: nothing says what is computed; call .with_aggregates(..)".into());
+        }
+        if self.config.error_handling.policy == ErrorPolicy::DeadLetter && self.dead_letter.is_none() {
+            self.problems.push(
+                "the error policy is dead_letter, while nothing says where dead letters go; call .with_dead_letter(..)"
+                    .into(),
+            );
+        }
+        if let Some(Origin::Kafka(consumer, _)) = &self.origin {
+            let problems = kafka_problems(consumer, [&self.late, &self.dead_letter].into_iter().flatten(), &self.sinks);
+            self.problems.extend(problems);
+        }
+    }
+
+    /// The aggregates; `None` where there are problems.
+    fn plan(&mut self) -> Option<AggregatePlan> {
+        let mut plan = AggregatePlan::new(&self.config.aggregation);
+        for add in std::mem::take(&mut self.customs) {
+            plan = plan.and_then(add);
+        }
+        plan.map_err(|error| self.problems.push(error.to_string())).ok()
+    }
+
+    /// The source and the names of results; or what is wrong with it.
+    fn input(&mut self) -> Result<(Box<dyn Input>, Naming), Vec<String>> {
+        let decoder = self.mapping.decoder();
+        let Some(origin) = self.origin.take() else {
+            let mut problems = vec![
+                "no source: nothing says where events come from; call .with_kafka_source(..), .with_file_source(..), \
+                 .with_iterator_source(..), .with_channel_source(..) or .with_tokio_channel_source(..)"
+                    .to_owned(),
+            ];
+            problems.extend(decoder.err().into_iter().flatten());
+            return Err(problems);
+        };
+        let decoder = decoder?;
+        let (source, consumer, read) = match origin {
+            Origin::Memory(events) => {
+                return Ok((Box::new(MemoryInput::new(events, decoder)), Naming::AsTheyCome));
+            }
+            Origin::Kafka(consumer, read) => (SourceConfig::Kafka, Some(consumer), read),
+            Origin::Files(paths, read) => (SourceConfig::File { paths }, None, read),
+        };
+        (self.config.source, self.config.consumer) = (source, consumer);
+        let source = ConfiguredInput::new(self.config.clone()).map_err(|error| vec![error.to_string()])?;
+        let (make, naming): (MakeDecoder, Naming) = match self.mapping.is_default {
+            true => {
+                let event = self.config.event.clone();
+                let naming = Naming::of(&event.values);
+                (Box::new(move || Box::new(JsonDecoder::new(&event))), naming)
+            }
+            false => (Box::new(move || read(decoder.clone())), Naming::AsTheyCome),
+        };
+        Ok((Box::new(PayloadInput::new(source, make)), naming))
+    }
+}
+
+/// What cannot work about a source of Kafka.
+fn kafka_problems<'s>(
+    consumer: &ConsumerConfig,
+    sides: impl Iterator<Item = &'s SideSpec>,
+    sinks: &[SinkSpec],
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    if consumer.bootstrap_servers.trim().is_empty() {
+        problems.push("the source of Kafka names no brokers; host:port,... would be right".to_owned());
+    }
+    if consumer.topics.is_empty() {
+        problems.push("the source of Kafka names no topics; at least one would be right".to_owned());
+    }
+    if consumer.group_id.is_empty() {
+        problems.push("the source of Kafka has an empty group_id; the name of a group would be right".to_owned());
+    }
+    let written = sides.filter_map(|side| match side {
+        SideSpec::Topic { topic, .. } => Some(topic),
+        _ => None,
+    });
+    let results = sinks.iter().filter_map(|sink| match sink {
+        SinkSpec::Kafka(producer) => Some(&producer.result_topic),
+        _ => None,
+    });
+    for topic in written.chain(results).filter(|topic| consumer.topics.contains(topic)) {
+        problems.push(format!(
+            "the topic `{topic}` is read and written, so that what is written would be read as events; a topic of its own \
+             would be right"
+        ));
+    }
+    problems
+}
+
+impl<T> fmt::Debug for PipelineBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PipelineBuilder")
+            .field("events", &std::any::type_name::<T>())
+            .field("source", &self.origin.as_ref().map(Origin::what))
+            .field("windows", &self.config.windows.kind)
+            .field("sinks", &self.sinks)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,176 @@
+//! The builder's settings: windows, time, aggregates, workers.
+
+use super::PipelineBuilder;
+use crate::aggregate::CustomAggregate;
+use crate::config::{AggregateKind, AggregationConfig, ErrorPolicy, WindowKind};
+use crate::metrics::ProcessorMetrics;
+use crate::sink::RetryPolicy;
+use crate::state::StateBackend;
+use crate::time::{BoundedOutOfOrdernessWatermark, Span};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Settings. Each has the default of a configuration file.
+impl<T: Send + 'static> PipelineBuilder<T> {
+    /// How far out of order events may be; 30 s by default.
+    pub fn with_watermark_generator(mut self, generator: BoundedOutOfOrdernessWatermark) -> Self {
+        self.config.watermark.max_out_of_orderness = generator.max_out_of_orderness();
+        self
+    }
+
+    /// Fixed windows of `size` that do not overlap; at least a millisecond. By default it is 5 minutes.
+    pub fn with_tumbling_window(mut self, size: Duration) -> Self {
+        let size = self.positive("a tumbling window's size", size);
+        self.config.windows.kind = WindowKind::Tumbling { size };
+        self
+    }
+
+    /// Windows of `size`, one every `slide`, which is at most `size`; each at least a millisecond. This version answers with
+    /// `Unsupported` when the pipeline is built.
+    pub fn with_sliding_window(mut self, size: Duration, slide: Duration) -> Self {
+        if slide > size {
+            self.problems.push(format!(
+                "a sliding window with a slide of {slide:?} and a size of {size:?}: events between two windows would be in \
+                 none; a slide of at most the size would be right"
+            ));
+        }
+        let (size, slide) =
+            (self.positive("a sliding window's size", size), self.positive("a sliding window's slide", slide));
+        self.config.windows.kind = WindowKind::Sliding { size, slide };
+        self
+    }
+
+    /// Windows of activity, ended by a silence of `gap`, at least a millisecond. This version answers with `Unsupported` when
+    /// the pipeline is built.
+    pub fn with_session_window(mut self, gap: Duration) -> Self {
+        let gap = self.positive("a session window's gap", gap);
+        self.config.windows.kind = WindowKind::Session { gap };
+        self
+    }
+
+    fn positive(&mut self, what: &str, duration: Duration) -> Span {
+        let span = Span::from(duration);
+        if span.is_zero() {
+            self.problems.push(format!("{what} of {duration:?}; at least 1 ms would be right"));
+        }
+        span
+    }
+
+    /// How long after a window's end late events still make refinements of it; none by default.
+    pub fn with_allowed_lateness(mut self, lateness: Duration) -> Self {
+        self.lateness = Some(lateness.into());
+        self
+    }
+
+    /// The least time between two advances of the frontier; by default it advances with each batch.
+    pub fn with_emit_interval(mut self, interval: Duration) -> Self {
+        self.config.watermark.emit_interval = Some(interval);
+        self
+    }
+
+    /// How far ahead of the wall clock a timestamp may be; an hour by default.
+    pub fn with_max_future_skew(mut self, skew: Duration) -> Self {
+        self.config.watermark.max_future_skew = skew.into();
+        self
+    }
+
+    /// How long a partition of Kafka must have been silent, at its end, to hold nothing back any more; a minute by default,
+    /// `None` is never.
+    pub fn with_idle_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.config.watermark.idle_timeout = timeout;
+        self
+    }
+
+    /// Which aggregates are computed; by default all, with p50, p95 and p99.
+    pub fn with_aggregation(mut self, aggregation: AggregationConfig) -> Self {
+        self.config.aggregation = aggregation;
+        self
+    }
+
+    /// These built-in aggregates alone. [`AggregateKind::Percentile`] stands for p50, p95 and p99 unless
+    /// [`PipelineBuilder::with_percentiles`] says otherwise. None is right where there are custom ones.
+    pub fn with_aggregates(mut self, kinds: impl IntoIterator<Item = AggregateKind>) -> Self {
+        self.config.aggregation.enabled = kinds.into_iter().collect();
+        self
+    }
+
+    /// These percentiles, 0 to 100, in ascending order.
+    pub fn with_percentiles(mut self, percentiles: impl IntoIterator<Item = f64>) -> Self {
+        self.config.aggregation.percentiles = percentiles.into_iter().collect();
+        self
+    }
+
+    /// One more aggregate, of the program's own.
+    pub fn with_custom_aggregate<A: CustomAggregate>(mut self, aggregate: A) -> Self {
+        self.customs.push(Box::new(move |plan| plan.with_custom(aggregate)));
+        self
+    }
+
+    /// A backend for state. In this version the windows of a pipeline are in memory whatever the backend, and a warning says so
+    /// where it is not [`MemoryStateBackend`](crate::state::MemoryStateBackend).
+    pub fn with_state_backend(mut self, backend: Arc<dyn StateBackend>) -> Self {
+        self.state = Some(backend);
+        self
+    }
+
+    /// Worker threads, 1 to 1024; by default one a core.
+    pub fn with_parallelism(mut self, workers: usize) -> Self {
+        match NonZeroUsize::new(workers).filter(|workers| workers.get() <= 1024) {
+            Some(workers) => self.config.parallelism = workers,
+            None => self.problems.push(format!("a parallelism of {workers}; 1 to 1024 would be right")),
+        }
+        self
+    }
+
+    /// Rows that may be in flight per worker, at least 1; 10,000 by default.
+    pub fn with_buffer_size(mut self, rows: usize) -> Self {
+        match NonZeroUsize::new(rows) {
+            Some(rows) => self.config.buffer_size = rows,
+            None => self.problems.push("a buffer size of 0; at least 1 would be right".to_owned()),
+        }
+        self
+    }
+
+    /// The job's name, in client ids and headers of Kafka: 1 to 100 letters, digits, `.`, `_` or `-`; `processor` by default.
+    pub fn with_job_name(mut self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        let is_name = (1..=100).contains(&name.len())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+        if !is_name {
+            let right = "1 to 100 letters, digits, '.', '_' or '-' would be right";
+            self.problems.push(format!("the job's name {name:?}; {right}"));
+        }
+        self.config.job = name;
+        self
+    }
+
+    /// What becomes of records that cannot be read; they are counted and passed over by default.
+    pub fn with_error_policy(mut self, policy: ErrorPolicy) -> Self {
+        self.config.error_handling.policy = policy;
+        self
+    }
+
+    /// How writes to sinks that fail are tried again; 5 times by default, after 100 ms, 200 ms, ...
+    pub fn with_retry_policy(mut self, retry: RetryPolicy) -> Self {
+        let errors = &mut self.config.error_handling;
+        errors.max_retries = retry.max_retries;
+        errors.initial_retry_delay = retry.initial_delay;
+        errors.max_retry_delay = retry.max_delay;
+        self
+    }
+
+    /// Serves `/metrics`, `/health`, `/ready` and `/frontiers` here while the pipeline runs; nowhere by default.
+    pub fn with_metrics_listen(mut self, address: SocketAddr) -> Self {
+        self.config.metrics.enabled = true;
+        self.config.metrics.listen = address;
+        self
+    }
+
+    /// Counts into `metrics` instead of new ones, which [`Pipeline::metrics`](super::Pipeline::metrics) gives.
+    pub fn with_metrics(mut self, metrics: ProcessorMetrics) -> Self {
+        self.metrics = Some(metrics);
+        self
+    }
+}
