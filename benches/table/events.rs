@@ -1,12 +1,13 @@
 //! The events that are measured with, and jobs to run over them.
 
-use llm_optimizer_processor::config;
+use llm_optimizer_processor::config::{self, GeneratorConfig};
 use llm_optimizer_processor::runtime::{Control, Job, Summary, Topology};
 use llm_optimizer_processor::source::generator::generate;
 use llm_optimizer_processor::time::EventTime;
 use std::io::Write;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A folder that goes with the value.
 pub fn folder() -> tempfile::TempDir {
@@ -29,11 +30,16 @@ pub fn write_files(folder: &Path, files: u32, events: u64) -> Vec<PathBuf> {
 
 /// Hands over generated events, padded to 300 bytes.
 pub fn generate_events(partitions: u32, events: u64, mut take: impl FnMut(i32, &[u8])) {
-    let text = format!(
-        "processor:\n  source: {{type: generator, count: {events}, keys: 48, seed: 7, disorder_secs: 2, partitions: {partitions}, late_share: 0, malformed_share: 0}}\n  sinks: [stdout]\n"
-    );
-    let loaded = config::load_str("bench", &text, std::iter::empty()).expect("a right configuration");
-    let config::SourceConfig::Generator(generator) = loaded.config.source else { panic!("a generator was configured") };
+    let generator = GeneratorConfig {
+        rate: None,
+        count: Some(events),
+        keys: NonZeroU32::new(48).expect("not zero"),
+        seed: 7,
+        disorder: Duration::from_secs(2),
+        late_share: 0.0,
+        malformed_share: 0.0,
+        partitions: NonZeroU32::new(partitions).expect("at least one partition"),
+    };
     let mut padded = Vec::with_capacity(320);
     generate(&generator, &Control::new(), &mut |partition, payload| {
         padded.clear();
