@@ -38,8 +38,8 @@ pub use effective::Effective;
 pub use env::environment;
 pub use errors::{ConfigError, ConfigErrors};
 pub use model::*;
-pub use values::parse_duration;
 pub use raw::Origin;
+pub use values::parse_duration;
 
 use raw::{Node, Value};
 use reader::Reader;

@@ -38,9 +38,9 @@ pub fn parse_filter(text: &str) -> ProcessorResult<EnvFilter> {
             )));
         }
     }
-    EnvFilter::builder()
-        .parse(directives.join(","))
-        .map_err(|error| ProcessorError::Config(format!("logging.filter: `{text}` cannot be read: {error}; {EXAMPLES}")))
+    EnvFilter::builder().parse(directives.join(",")).map_err(|error| {
+        ProcessorError::Config(format!("logging.filter: `{text}` cannot be read: {error}; {EXAMPLES}"))
+    })
 }
 
 /// A bare word is a target to `tracing`, with everything logged: `inof` would silence the program and nobody would know why.

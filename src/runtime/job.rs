@@ -159,7 +159,15 @@ impl Running {
         let late = sink::late_output(&job.config, process, observer.clone(), job.control.clone())?;
         let dead_letter = sink::dead_letter_output(&job.config, process, observer, job.control.clone())?;
         let busy = (0..topology.threads()).map(|_| AtomicUsize::new(1)).collect();
-        Ok(Arc::new(Self { job, threads: topology.threads(), hub, late, dead_letter, busy, ended: AtomicUsize::new(0) }))
+        Ok(Arc::new(Self {
+            job,
+            threads: topology.threads(),
+            hub,
+            late,
+            dead_letter,
+            busy,
+            ended: AtomicUsize::new(0),
+        }))
     }
 
     /// Starts the workers, waits for them, and ends the sinks.

@@ -4,7 +4,8 @@ use super::InputContext;
 use super::summary::Summary;
 use crate::event::WorkerIndex;
 use crate::metrics::{
-    PartitionMetrics, PartitionStatus, ProcessorMetrics, SinkMetrics, SinkStatus, SourceState, StatusBoard, WorkerMetrics,
+    PartitionMetrics, PartitionStatus, ProcessorMetrics, SinkMetrics, SinkStatus, SourceState, StatusBoard,
+    WorkerMetrics,
 };
 use crate::sink::{SinkHub, SinkObserver};
 use crate::source::kafka::SourceObserver;
@@ -122,9 +123,8 @@ impl SourceWatch {
 }
 
 fn status_of(partition: &Partition, now: Instant) -> PartitionStatus {
-    let last_event_at = partition.last_record.map(|at| {
-        EventTime::now().saturating_sub(now.saturating_duration_since(at).into())
-    });
+    let last_event_at =
+        partition.last_record.map(|at| EventTime::now().saturating_sub(now.saturating_duration_since(at).into()));
     PartitionStatus {
         name: partition.name.clone(),
         watermark: partition.watermark.watermark(),

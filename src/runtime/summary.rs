@@ -112,7 +112,8 @@ mod tests {
     fn it_reads_as_people_want_it() {
         let mut summary =
             Summary { events: 10, windows: 3, late: 1, elapsed: Duration::from_secs(2), ..Summary::default() };
-        let other = Summary { dropped: [(Reason::Late, 2), (Reason::Malformed, 1)].into(), open: 4, ..Summary::default() };
+        let other =
+            Summary { dropped: [(Reason::Late, 2), (Reason::Malformed, 1)].into(), open: 4, ..Summary::default() };
         summary.add(&other);
         assert_eq!(
             summary.to_string(),

@@ -57,7 +57,9 @@ impl TopicWriter {
             .map_err(|error| ProcessorError::Kafka(format!("{servers} does not answer: {error}")))?;
         let partitions = metadata.topics().first().map_or(0, |found| found.partitions().len());
         if partitions == 0 {
-            return Err(ProcessorError::Kafka(format!("the topic `{topic}` does not exist on {servers}; create it first")));
+            return Err(ProcessorError::Kafka(format!(
+                "the topic `{topic}` does not exist on {servers}; create it first"
+            )));
         }
         Ok(Self { producer, failure, topic: topic.to_owned(), partitions: partitions as i32 })
     }
@@ -74,16 +76,18 @@ impl TopicWriter {
                     std::thread::sleep(ROOM);
                     self.check()?;
                 }
-                Err((error, _)) => return Err(ProcessorError::Kafka(format!("cannot write to {}: {error}", self.topic))),
+                Err((error, _)) => {
+                    return Err(ProcessorError::Kafka(format!("cannot write to {}: {error}", self.topic)));
+                }
             }
         }
     }
 
     /// Waits until everything is delivered.
     pub fn finish(self) -> ProcessorResult<()> {
-        self.producer
-            .flush(PATIENCE)
-            .map_err(|error| ProcessorError::Kafka(format!("not everything was delivered to {}: {error}", self.topic)))?;
+        self.producer.flush(PATIENCE).map_err(|error| {
+            ProcessorError::Kafka(format!("not everything was delivered to {}: {error}", self.topic))
+        })?;
         self.check()
     }
 
