@@ -199,11 +199,12 @@ fn count(lines: &[String], what: &str) -> usize {
     lines.iter().filter(|line| line.contains(what)).count()
 }
 
-fn check(event: &str) {
+/// Runs the job of this `event` section in every way; it has at least so many windows, counted per key.
+fn check(event: &str, windows: usize) {
     let input = tempfile::tempdir().expect("a temporary directory");
     let files = write_input(input.path());
     let alone = run_workers(event, &files, 1);
-    assert!(count(&alone.results, "\"firing\":\"on_time\"") > 90, "windows and keys");
+    assert!(count(&alone.results, "\"firing\":\"on_time\"") >= windows, "windows and keys");
     assert!(count(&alone.results, "\"firing\":\"late\"") > 100, "refinements");
     assert!(count(&alone.results, "\"revision\":2,") > 10, "refinements of refinements");
     assert!(count(&alone.late, "\"reason\":\"late\"") > 100, "late records");
@@ -216,10 +217,10 @@ fn check(event: &str) {
 
 #[test]
 fn listed_fields() {
-    check("{key: [data.model, data.region], values: [data.latency_ms]}");
+    check("{key: [data.model, data.region], values: [data.latency_ms]}", 90);
 }
 
 #[test]
 fn fields_as_they_come_and_the_default_key() {
-    check("{}");
+    check("{}", 8);
 }
