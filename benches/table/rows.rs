@@ -123,7 +123,7 @@ impl Source for RowSource {
             self.row.time = EventTime::from_millis(row.time);
             self.row.key.extend_from_slice(&row.key.to_le_bytes());
             self.row.values.push((FieldIndex(0), row.value));
-            intake.row(slot, Offset(self.next), &mut self.row, &mut Vec::new)?;
+            intake.row(slot, Offset(self.next), &self.row, &mut Vec::new)?;
             self.next += 1;
             polled += 1;
         }

@@ -156,9 +156,11 @@ impl Intake {
         self.row.clear();
         match self.decoder.decode(payload, &mut self.row) {
             Ok(Decoded::Row) => {
-                if let Err(rejection) = self.admit(slot, offset) {
-                    self.reject(slot, offset, rejection, payload.to_vec(), origin);
+                let row = std::mem::take(&mut self.row);
+                if let Err(rejection) = self.admit(slot, offset, &row) {
+                    self.reject(slot, offset, row.time, rejection, payload.to_vec(), origin);
                 }
+                self.row = row;
                 Ok(())
             }
             Ok(Decoded::Filtered) => {
@@ -174,15 +176,12 @@ impl Intake {
         &mut self,
         slot: PartitionSlot,
         offset: Offset,
-        row: &mut RowScratch,
+        row: &RowScratch,
         raw: &mut dyn FnMut() -> Vec<u8>,
     ) -> ProcessorResult<()> {
-        std::mem::swap(&mut self.row, row);
-        // The side output wants the row's time, so the row stays until it is rejected.
-        if let Err(rejection) = self.admit(slot, offset) {
-            self.reject(slot, offset, rejection, raw(), &NoOrigin);
+        if let Err(rejection) = self.admit(slot, offset, row) {
+            self.reject(slot, offset, row.time, rejection, raw(), &NoOrigin);
         }
-        std::mem::swap(&mut self.row, row);
         Ok(())
     }
 
@@ -265,10 +264,10 @@ impl Intake {
         self.partitions[slot.0 as usize].partition.closed = true;
     }
 
-    /// Judges the row in the scratch and routes it.
+    /// Judges a row and routes it.
     #[inline]
-    fn admit(&mut self, slot: PartitionSlot, offset: Offset) -> Result<(), Rejection> {
-        let time = self.row.time;
+    fn admit(&mut self, slot: PartitionSlot, offset: Offset, row: &RowScratch) -> Result<(), Rejection> {
+        let time = row.time;
         let state = &mut self.partitions[slot.0 as usize];
         state.partition.position = Offset(offset.0 + 1);
         state.partition.records += 1;
@@ -302,7 +301,7 @@ impl Intake {
         self.counts.events += 1;
         self.counts.late += u64::from(late.is_some());
         let decoder = &self.decoder;
-        self.router.push(&self.row, late, |encoded| decoder.render_key(encoded));
+        self.router.push(row, late, |encoded| decoder.render_key(encoded));
         Ok(())
     }
 
@@ -311,11 +310,11 @@ impl Intake {
         &mut self,
         slot: PartitionSlot,
         offset: Offset,
+        time: EventTime,
         rejection: Rejection,
         payload: Vec<u8>,
         origin: &dyn RecordOrigin,
     ) {
-        let time = self.row.time;
         let state = &mut self.partitions[slot.0 as usize];
         let reason = rejection.reason();
         state.dropped[reason as usize] += 1;

@@ -172,7 +172,7 @@ impl<T> MemorySource<T> {
             match self.decoder.extract(&event, &mut self.row) {
                 Ok(Decoded::Row) => {
                     let decoder = &self.decoder;
-                    intake.row(partition.slot, offset, &mut self.row, &mut || decoder.payload_of(&event))?;
+                    intake.row(partition.slot, offset, &self.row, &mut || decoder.payload_of(&event))?;
                 }
                 Ok(Decoded::Filtered) => intake.filtered(partition.slot, offset),
                 Err(bad) => {

@@ -213,14 +213,16 @@ impl WindowState {
                 new_output_time(window.end);
                 Slice { window, entries: SliceEntries::default(), fired: false }
             });
-            // Most rows are of the same slice as the row before.
+            // Most rows are of the same slice as the row before, and few batches have rows to skip.
+            let end = skip.peek().copied().unwrap_or(batch.len());
             let span = window.start.as_millis()..window.end.as_millis();
-            while row < batch.len() && span.contains(&batch.times[row]) && skip.peek() != Some(&row) {
-                let key = dictionary[batch.keys[row] as usize];
-                let id = *slice.entries.entry(key).or_insert_with(|| {
-                    keys.retain(key);
-                    create_entry(entries, stores)
-                });
+            let rows = batch.times[row..end].iter().zip(&batch.keys[row..end]);
+            for (_, key) in rows.take_while(|(time, _)| span.contains(time)) {
+                let key = dictionary[*key as usize];
+                let id = match slice.entries.get(key) {
+                    Some(id) => id,
+                    None => add_entry(slice, key, keys, entries, stores),
+                };
                 ids.push(id);
                 row += 1;
             }
@@ -285,7 +287,7 @@ impl WindowState {
                 let slice = self.slices.get_mut(&end).expect("a window that is due is there");
                 slice.fired = true;
                 let window = slice.window;
-                let results = slice.entries.iter().map(|(key, id)| (window, *key, *id)).collect();
+                let results = slice.entries.iter().map(|(key, id)| (window, key, id)).collect();
                 InProgress { due, firing: Firing::OnTime, results }
             }
             Due::Refinements { watermark } => {
@@ -307,11 +309,10 @@ impl WindowState {
                 fired: true,
             });
             debug_assert!(slice.fired, "a window fires before its refinements");
-            let (keys, entries, stores) = (&mut self.keys, &mut self.entries, &mut self.stores);
-            let id = *slice.entries.entry(late.key).or_insert_with(|| {
-                keys.retain(late.key);
-                create_entry(entries, stores)
-            });
+            let id = match slice.entries.get(late.key) {
+                Some(id) => id,
+                None => add_entry(slice, late.key, &mut self.keys, &mut self.entries, &mut self.stores),
+            };
             for (field, value) in late.values {
                 self.stores[field].add(id, value);
             }
@@ -358,7 +359,7 @@ impl WindowState {
             if entry.key().saturating_add(self.settings.windowing.allowed_lateness()) > frontier {
                 break;
             }
-            for (key, id) in entry.remove().entries {
+            for (key, id) in entry.remove().entries.iter() {
                 self.keys.release(key);
                 self.stores.iter_mut().for_each(|store| store.clear(id));
                 self.entries.remove(id);
@@ -397,9 +398,19 @@ impl WindowState {
     }
 }
 
-fn create_entry(entries: &mut EntryTable, stores: &mut [AccumulatorStore]) -> AccumulatorId {
+/// Makes the entry of a key in a slice.
+#[cold]
+fn add_entry(
+    slice: &mut Slice,
+    key: KeySlot,
+    keys: &mut KeyTable,
+    entries: &mut EntryTable,
+    stores: &mut [AccumulatorStore],
+) -> AccumulatorId {
+    keys.retain(key);
     let id = entries.create();
     stores.iter_mut().for_each(|store| store.grow_to(id.index() + 1));
+    slice.entries.insert(key, id);
     id
 }
 
