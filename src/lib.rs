@@ -69,8 +69,11 @@ pub use runtime::Summary;
 pub use sink::{
     ConsoleSink, EventSink, FileSink, KafkaAggregationSink, RetryPolicy, SideRecord, SideSink, SideSpec, StdoutSink,
 };
-pub use state::{
-    CheckpointId, MemoryStateBackend, RocksDBStateBackend, StateBackend, StateChange, WindowStateManager,
-};
+pub use state::{CheckpointId, MemoryStateBackend, RocksDBStateBackend, StateBackend, StateChange, WindowStateManager};
 pub use time::{BoundedOutOfOrdernessWatermark, EventTime};
 pub use window::{SessionWindowAssigner, SlidingWindowAssigner, TumblingWindowAssigner};
+
+/// The README's Rust code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

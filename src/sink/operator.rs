@@ -14,6 +14,9 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
+/// Called from any thread to wake a worker.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
 /// What the sink operator needs from its surroundings.
 pub struct SinkSettings {
     /// Takes a batch without waiting.
@@ -21,7 +24,7 @@ pub struct SinkSettings {
     /// The last ticket up to which everything is written.
     pub acknowledged: Rc<dyn Fn() -> Ticket>,
     /// Registers what is to be called, from any thread, when that advances.
-    pub on_acknowledged: Box<dyn FnOnce(Arc<dyn Fn() + Send + Sync>)>,
+    pub on_acknowledged: Box<dyn FnOnce(Waker)>,
     /// Told the input's frontier and how many batches wait, after each turn.
     pub observer: Box<dyn FnMut(Option<Time>, usize)>,
 }
