@@ -69,8 +69,6 @@ pub use runtime::Summary;
 pub use sink::{
     ConsoleSink, EventSink, FileSink, KafkaAggregationSink, RetryPolicy, SideRecord, SideSink, SideSpec, StdoutSink,
 };
-pub use state::{
-    CheckpointId, MemoryStateBackend, RocksDBStateBackend, StateBackend, StateChange, WindowStateManager,
-};
+pub use state::{CheckpointId, MemoryStateBackend, RocksDBStateBackend, StateBackend, StateChange, WindowStateManager};
 pub use time::{BoundedOutOfOrdernessWatermark, EventTime};
 pub use window::{SessionWindowAssigner, SlidingWindowAssigner, TumblingWindowAssigner};

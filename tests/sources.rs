@@ -65,6 +65,7 @@ fn run(source: &mut dyn Source, decoder: Box<dyn Decoder>, max_records: usize) -
             max_future_skew: Span::from_secs(60),
             idle_timeout: None,
         },
+        timestamp_format: llm_optimizer_processor::config::TimestampFormat::Rfc3339,
         windowing: Windowing::new(&window)?,
         policy: ErrorPolicy::DeadLetter,
         late: Arc::new(move |record| late_writer.lock().unwrap().push(record)),

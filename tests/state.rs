@@ -120,8 +120,11 @@ async fn state_and_checkpoints_are_there_again_after_a_restart() {
 #[tokio::test]
 async fn a_crash_in_a_restore_leaves_one_state_or_the_other() {
     let directory = tempfile::tempdir().unwrap();
-    let (state, coming, going) =
-        (directory.path().join("state"), directory.path().join("state.restoring"), directory.path().join("state.replaced"));
+    let (state, coming, going) = (
+        directory.path().join("state"),
+        directory.path().join("state.restoring"),
+        directory.path().join("state.replaced"),
+    );
     let first = open(directory.path());
     first.put("n", b"k", b"old").await.unwrap();
     drop(first);

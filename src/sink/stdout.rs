@@ -129,7 +129,7 @@ mod tests {
     impl Write for Reluctant {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.calls += 1;
-            if self.calls % 3 == 0
+            if self.calls.is_multiple_of(3)
                 && let Some(kind) = self.failures.pop()
             {
                 return Err(kind.into());

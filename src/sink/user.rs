@@ -190,7 +190,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
             let mut calls = self.calls.lock().unwrap();
             calls.push(format!("send {}", result.results["count"]));
-            if calls.len() % 2 == 0 {
+            if calls.len().is_multiple_of(2) {
                 calls.pop();
                 calls.push("refused".to_owned());
                 return Err(ProcessorError::Sink("not now".into()));

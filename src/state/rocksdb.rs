@@ -15,9 +15,9 @@ use super::backend::{CheckpointId, Entry, StateBackend, StateChange, doubled_che
 use super::directory::{clone_directory, create_directory, remove_directory, rename_directory, sync_directory};
 use super::key::{key_of_place, place};
 use crate::error::{ProcessorError, ProcessorResult};
-use async_trait::async_trait;
 use ::rocksdb::checkpoint::Checkpoint;
 use ::rocksdb::{DB, DBCompressionType, IteratorMode, Options, PrefixRange, ReadOptions, WriteBatch};
+use async_trait::async_trait;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};

@@ -20,15 +20,20 @@ const ACKS: [(&str, &str); 4] = [("all", "all"), ("1", "1"), ("0", "0"), ("-1", 
 /// Properties that the program sets itself, with what sets them; for both connections, then for one.
 const OWNED: [(&str, &str); 3] =
     [("bootstrap.servers", "bootstrap_servers"), ("metadata.broker.list", "bootstrap_servers"), ("client.id", "job")];
-const OWNED_BY_CONSUMER: [(&str, &str); 8] = [
+const OWNED_BY_CONSUMER: [(&str, &str); 13] = [
     ("group.id", "group_id"),
     ("auto.offset.reset", "auto_offset_reset"),
     ("session.timeout.ms", "session_timeout_ms"),
     ("enable.auto.commit", "enable_auto_commit"),
     ("auto.commit.enable", "enable_auto_commit"),
+    ("auto.commit.interval.ms", "the program itself"),
     ("enable.auto.offset.store", "the program itself"),
     ("enable.partition.eof", "the program itself"),
     ("partition.assignment.strategy", "the program itself"),
+    ("group.instance.id", "the program itself"),
+    ("group.protocol", "the program itself"),
+    ("log.connection.close", "the program itself"),
+    ("log.queue", "the program itself"),
 ];
 const OWNED_BY_PRODUCER: [(&str, &str); 7] = [
     ("compression.type", "compression_type"),

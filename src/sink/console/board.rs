@@ -269,9 +269,9 @@ fn split_name(name: &str) -> (&str, &str) {
     if is_aggregate(name) {
         return ("", name);
     }
-    let dots = name.match_indices('.').map(|(at, _)| at);
+    let mut dots = name.match_indices('.').map(|(at, _)| at);
     let known = dots.clone().find(|at| is_aggregate(&name[at + 1..]));
-    match known.or(dots.last()) {
+    match known.or(dots.next_back()) {
         Some(at) => (&name[..at], &name[at + 1..]),
         None => ("", name),
     }

@@ -1,9 +1,6 @@
 //! The Kafka sinks against a real broker.
 
-#[path = "support/kafka.rs"]
-mod kafka;
-
-use kafka::{Broker, ReadRecord};
+use crate::broker::{Broker, ReadRecord};
 use llm_optimizer_processor::GroupingKey;
 use llm_optimizer_processor::config::ProducerConfig;
 use llm_optimizer_processor::runtime::Control;

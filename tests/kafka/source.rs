@@ -1,9 +1,6 @@
 //! The Kafka reader against a real broker. What it hands over is looked at as it comes, without decoding.
 
-#[path = "support/kafka.rs"]
-mod kafka;
-
-use kafka::{Broker, TestRecord};
+use crate::broker::{Broker, TestRecord, fresh};
 use llm_optimizer_processor::ProcessorError;
 use llm_optimizer_processor::ProcessorResult;
 use llm_optimizer_processor::config::{ConsumerConfig, OffsetReset};
@@ -14,7 +11,6 @@ use llm_optimizer_processor::source::{PartitionSlot, Polled, RecordOrigin, Settl
 use llm_optimizer_processor::time::EventTime;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -187,12 +183,6 @@ fn pump(source: &mut KafkaSource, recorder: &mut Recorder, what: &str, mut done:
 fn pump_for(source: &mut KafkaSource, recorder: &mut Recorder, duration: Duration) {
     let until = Instant::now() + duration;
     pump(source, recorder, "a while", |_| Instant::now() >= until);
-}
-
-/// A topic name of its own for each test of this process.
-fn fresh(name: &str) -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn numbered(partition: i32, range: std::ops::Range<u32>) -> impl Iterator<Item = TestRecord> {

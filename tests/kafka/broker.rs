@@ -7,6 +7,7 @@
 //!
 //! How it fails: with a panic that says what to install, or shows the end of the broker's log.
 
+use crate::process::{free_port, signal, spawn};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
@@ -17,12 +18,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -36,6 +34,17 @@ pub struct Broker {
     home: PathBuf,
     servers: String,
     process: Mutex<Option<Child>>,
+}
+
+/// A further listener of a broker.
+#[derive(Default)]
+pub struct Security {
+    /// As in `listeners`, with a name of Kafka's own: `SASL_SSL://127.0.0.1:20001`.
+    pub listener: Option<String>,
+    /// Lines of the broker's configuration.
+    pub properties: String,
+    /// For the tool that prepares the data folder.
+    pub format_arguments: Vec<String>,
 }
 
 /// A record to produce.
@@ -78,13 +87,20 @@ impl Broker {
 
     /// Starts one, and waits until it answers.
     pub fn start() -> Broker {
+        Self::start_with(|_| Security::default())
+    }
+
+    /// Starts one with a further listener, made in the broker's folder.
+    pub fn start_with(security: impl FnOnce(&Path) -> Security) -> Broker {
         let home = make_home();
         let (port, controller) = (free_port(), free_port());
-        fs::write(home.join("server.properties"), properties(&home, port, controller))
+        let security = security(&home);
+        fs::write(home.join("server.properties"), properties(&home, port, controller, &security))
             .expect("the folder can be written");
         let formatted = java(&home)
             .args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"])
             .arg(home.join("server.properties"))
+            .args(security.format_arguments)
             .output()
             .expect("java can be started");
         let said = String::from_utf8_lossy(&formatted.stderr);
@@ -281,6 +297,12 @@ impl Drop for Broker {
     }
 }
 
+/// A name for a topic or a group that no other test has.
+pub fn fresh(name: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
 fn send<C: ProducerContext<DeliveryOpaque = ()>>(producer: &BaseProducer<C>, topic: &str, record: &TestRecord) {
     let mut headers = OwnedHeaders::new();
     for (key, value) in &record.headers {
@@ -347,17 +369,20 @@ fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 
-fn properties(home: &Path, port: u16, controller: u16) -> String {
+fn properties(home: &Path, port: u16, controller: u16, security: &Security) -> String {
     let data = home.join("data");
+    let further = security.listener.as_ref().map(|listener| format!(",{listener}")).unwrap_or_default();
+    let protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL";
     format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\ninter.broker.listener.name=PLAINTEXT\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{further}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{further}\ncontroller.listener.names=CONTROLLER\n\
+         listener.security.protocol.map={protocols}\ninter.broker.listener.name=PLAINTEXT\n\
          log.dirs={}\nauto.create.topics.enable=false\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
          transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=1\n\
-         group.initial.rebalance.delay.ms=0\nlog.retention.hours=-1\n",
-        data.display()
+         group.initial.rebalance.delay.ms=0\nlog.retention.hours=-1\n{}",
+        data.display(),
+        security.properties
     )
 }
 
@@ -395,56 +420,6 @@ fn make_home() -> PathBuf {
     let home = parent.join(format!("kafka-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     fs::create_dir_all(&home).expect("the folder for test data can be written");
     home
-}
-
-/// A port that nobody uses, outside the kernel's range for outgoing connections (32768 and up), a different one each time.
-fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let first = std::process::id().wrapping_mul(64) % 12_000;
-    loop {
-        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
-        let port = u16::try_from(port).expect("below 32,000");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-/// Starts a process that the kernel ends when this process ends.
-///
-/// The kernel's promise is tied to the *thread* that starts the process, and a test's thread ends with the test: so one thread,
-/// which never ends, starts all of them.
-fn spawn(command: Command) -> Child {
-    type Order = (Command, Sender<std::io::Result<Child>>);
-    static SPAWNER: OnceLock<Mutex<Sender<Order>>> = OnceLock::new();
-    let spawner = SPAWNER.get_or_init(|| {
-        let (sender, orders) = channel::<Order>();
-        std::thread::spawn(move || {
-            for (mut command, answer) in orders {
-                // SAFETY: between fork and exec the closure makes one system call, which is allowed there.
-                unsafe {
-                    command.pre_exec(|| {
-                        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0 {
-                            Ok(())
-                        } else {
-                            Err(std::io::Error::last_os_error())
-                        }
-                    });
-                }
-                let _ = answer.send(command.spawn());
-            }
-        });
-        Mutex::new(sender)
-    });
-    let (answer, child) = channel();
-    spawner.lock().unwrap().send((command, answer)).expect("the spawner never ends");
-    child.recv().expect("the spawner answers").expect("java can be started; is a JRE of version 17 or later installed?")
-}
-
-fn signal(child: &Child, signal: i32) {
-    let pid = i32::try_from(child.id()).expect("process ids are small");
-    // SAFETY: a system call without memory; the process is ours and not yet waited for, so the id is still its own.
-    assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "the process is ours");
 }
 
 fn tail(path: &Path) -> String {
