@@ -6,7 +6,7 @@
 //! from a configuration file.
 //!
 //! ```
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> ProcessorResult<()> {
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> llm_optimizer_processor::ProcessorResult<()> {
 //! use llm_optimizer_processor::*;
 //! use chrono::{DateTime, Duration as Length, Utc};
 //! use std::time::Duration;
