@@ -172,7 +172,7 @@ async fn state_operations(state_backend: Arc<dyn StateBackend>) -> ProcessorResu
     let unknown = state_backend.restore(CheckpointId(8)).await.unwrap_err();
     assert_eq!(unknown.to_string(), "state: there is no checkpoint 8; there are 7");
     state_backend.restore(CheckpointId(7)).await?;
-    assert_eq!(state_mgr.windows().await?, [window.clone()]);
+    assert_eq!(state_mgr.windows().await?, std::slice::from_ref(&window));
     let restored = state_mgr.get_accumulator(&window).await?.unwrap();
     assert_eq!(restored.encode()?, state.encode()?);
     Ok(())

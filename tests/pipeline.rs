@@ -392,7 +392,7 @@ async fn bad_lines_go_to_the_dead_letters_or_end_the_run() {
     }));
     let summary = run_into(&Kept::default(), builder).await;
     assert_eq!((summary.events, summary.bad()), (1, 2));
-    let bad = bad.lock().unwrap();
+    let bad = bad.lock().unwrap().clone();
     assert!(bad[0].detail.contains("missing field `millis`"), "{}", bad[0].detail);
     assert_eq!(bad[1].payload, b"not JSON");
     let pipeline = source().with_error_policy(ErrorPolicy::Fail).with_sink(Kept::default()).build().unwrap();

@@ -265,6 +265,14 @@ pub(super) fn quote(text: &str) -> String {
     quoted
 }
 
+/// A duration as the command line takes it: a bare number of seconds, or text with units.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    let seconds = text.trim().parse::<f64>().ok().map(|seconds| seconds * 1000.0);
+    let millis = seconds.or_else(|| spelled(text)).filter(|millis| (0.0..=LONGEST_MILLIS as f64).contains(millis));
+    let millis = millis.ok_or("a number of seconds, or text such as 30s, 5m, 250ms, 1h, 1d")?;
+    Ok(std::time::Duration::from_millis(millis.round() as u64))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::raw::Origin;
@@ -322,12 +330,4 @@ mod tests {
         assert_eq!(nearest("avrage", ["count", "average"].into_iter()), Some("average"));
         assert_eq!(nearest("zzz", ["count", "average"].into_iter()), None);
     }
-}
-
-/// A duration as the command line takes it: a bare number of seconds, or text with units.
-pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
-    let seconds = text.trim().parse::<f64>().ok().map(|seconds| seconds * 1000.0);
-    let millis = seconds.or_else(|| spelled(text)).filter(|millis| (0.0..=LONGEST_MILLIS as f64).contains(millis));
-    let millis = millis.ok_or("a number of seconds, or text such as 30s, 5m, 250ms, 1h, 1d")?;
-    Ok(std::time::Duration::from_millis(millis.round() as u64))
 }

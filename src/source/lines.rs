@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn line_ends_blank_lines_and_a_last_line_without_one() {
-        let expected = vec![line(0, "a"), line(3, "bc"), line(10, "  d"), line(15, "e\rf")];
+        let expected = [line(0, "a"), line(3, "bc"), line(10, "  d"), line(15, "e\rf")];
         assert_eq!(split(b"a\r\nbc\n\r\n \t\n  d\r\n\ne\rf".as_slice(), &[3], 100)[..2], expected[..2]);
         assert_eq!(split(b"a\r\nbc\n\n\r\n \n  d\n\ne\rf", &[1], 100).len(), 4);
         assert_eq!(split(b"", &[1], 100), vec![]);
@@ -261,7 +261,7 @@ mod tests {
     fn a_line_that_is_too_long_is_reported_and_the_next_one_read() {
         let long = "x".repeat(1000);
         let stream = format!("a\n{long}\nb\n{long}");
-        let expected = vec![line(0, "a"), Found::TooLong(2, 1000), line(1003, "b"), Found::TooLong(1005, 1000)];
+        let expected = [line(0, "a"), Found::TooLong(2, 1000), line(1003, "b"), Found::TooLong(1005, 1000)];
         for cut in [1, 7, 64, 5000] {
             assert_eq!(split(stream.as_bytes(), &[cut], 100), expected, "{cut}");
         }

@@ -202,8 +202,11 @@ fn one_path_may_serve_several_purposes() {
     );
 }
 
+/// Milliseconds, the key's text, and the values by name.
+type Expected = (i64, String, Vec<(String, f64)>);
+
 /// The oracle: what a reader over serde_json's values makes of a record.
-fn oracle(payload: &[u8]) -> Result<(i64, String, Vec<(String, f64)>), Reason> {
+fn oracle(payload: &[u8]) -> Result<Expected, Reason> {
     let value: Value = serde_json::from_slice(payload).map_err(|_| Reason::Malformed)?;
     let object = value.as_object().ok_or(Reason::Malformed)?;
     let time = object
