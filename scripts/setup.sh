@@ -46,7 +46,7 @@ missing() {
     has_libclang || echo libclang-dev
     have pkg-config || echo pkg-config
     has_openssl || echo libssl-dev
-    # Not needed, but the second build of RocksDB's C++ then takes a minute in place of twenty.
+    # Not needed; with it a second build of the same C++, such as another profile's, reuses what the first compiled.
     have ccache || echo ccache
     if [ "${1:-}" = --tests ]; then
         [ "$(java_version)" -ge 17 ] || echo java
