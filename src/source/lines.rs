@@ -14,7 +14,7 @@ pub(super) const MAX_LINE: usize = 16 << 20;
 const KEPT_OF_TOO_LONG: usize = 4096;
 
 /// How many bytes are read at a time.
-pub(super) const CHUNK: usize = 256 << 10;
+pub(super) const CHUNK: usize = 512 << 10;
 
 /// Splits a stream of bytes into lines.
 #[derive(Debug)]
