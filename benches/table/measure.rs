@@ -41,12 +41,6 @@ pub fn in_turn(mut first: impl FnMut() -> Duration, mut second: impl FnMut() -> 
     (least_first, least_second)
 }
 
-/// The middle one.
-pub fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
-    values.sort_unstable();
-    values[values.len() / 2]
-}
-
 /// The lines.
 pub struct Table {
     only: String,
