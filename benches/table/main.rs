@@ -5,6 +5,7 @@
 
 mod events;
 mod files;
+mod kafka;
 mod latency;
 mod measure;
 mod memory;
@@ -25,6 +26,7 @@ fn main() {
     let mut table = Table::new(only);
     rows::run(&mut table);
     files::run(&mut table);
+    kafka::run(&mut table);
     latency::run(&mut table);
     memory::run(&mut table);
     table.print();
