@@ -51,6 +51,8 @@ missing() {
     if [ "${1:-}" = --tests ]; then
         [ "$(java_version)" -ge 17 ] || echo java
         have mvn || echo maven
+        # The README's commands, which the tests run.
+        have curl || echo curl
     fi
 }
 

@@ -93,7 +93,7 @@ fn a_run_can_be_watched() {
     assert_eq!(get(&format!("{pages}/absent")).expect("an answer").0, 404);
 
     live.wait_for("DEBUG frontier: ");
-    live.signal("TERM");
+    live.signal(libc::SIGTERM);
     let (code, err) = live.end_within(Duration::from_secs(10));
     assert_eq!(code, Some(0), "{err}");
     let advances: Vec<&str> = err.lines().filter(|line| line.contains("DEBUG frontier: ")).collect();

@@ -168,9 +168,11 @@ impl Live {
         address.trim_end_matches('/').to_owned()
     }
 
-    pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(status.expect("kill").success(), "the program had ended already: {}", self.err());
+    pub fn signal(&self, signal: libc::c_int) {
+        let pid = libc::pid_t::try_from(self.child.id()).expect("a process id");
+        // SAFETY: kill takes two integers; the child is ours and has not been waited for, so the number is still its own.
+        let status = unsafe { libc::kill(pid, signal) };
+        assert_eq!(status, 0, "the program had ended already: {}", self.err());
     }
 
     /// Waits for its end; not longer than this.

@@ -19,7 +19,7 @@ fn endless(sinks: &str) -> String {
 
 #[test]
 fn sigterm_and_sigint_finish_what_is_in_flight() {
-    for signal in ["TERM", "INT"] {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
         let place = Place::new();
         place.write("c.yaml", config("stdin", "[{type: file, path: r.jsonl, mode: atomic}]"));
         let mut live = Live::start(&mut place.command(&["--config", "c.yaml", "--log", "info,frontier=debug"]));
@@ -48,7 +48,7 @@ fn a_live_source_stops_at_once_and_loses_no_result() {
         Ok(text) if text.lines().count() > 20 => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    live.signal("TERM");
+    live.signal(libc::SIGTERM);
     let (code, err) = live.end_within(ORDERLY);
     assert_eq!(code, Some(0), "{err}");
     let results = without_times(&place.read("r.jsonl"));
@@ -81,7 +81,7 @@ fn a_reader_that_sleeps_does_not_hold_up_the_end() {
     let mut live = Live::start(&mut place.command(&["--config", "c.yaml"]));
     live.wait_for("INFO");
     std::thread::sleep(Duration::from_secs(3));
-    live.signal("TERM");
+    live.signal(libc::SIGTERM);
     let (code, err) = live.end_within(ORDERLY);
     // Results that nobody took are no orderly end.
     assert_eq!(code, Some(1), "{err}");
@@ -96,14 +96,14 @@ fn a_second_signal_ends_at_once() {
     let mut live = Live::start(&mut place.command(&["--config", "c.yaml"]));
     live.wait_for("INFO");
     std::thread::sleep(Duration::from_secs(3));
-    live.signal("TERM");
+    live.signal(libc::SIGTERM);
     live.wait_for("asked to end");
     std::thread::sleep(Duration::from_millis(300));
     if live.child.try_wait().expect("a child").is_some() {
         panic!("the pipe was not full: {}", live.err());
     }
     let again = Instant::now();
-    live.signal("TERM");
+    live.signal(libc::SIGTERM);
     let (code, err) = live.end_within(Duration::from_secs(2));
     assert_eq!(code, Some(1), "after {:?}: {err}", again.elapsed());
 }

@@ -95,7 +95,7 @@ impl OpenFile {
     /// What share of the file has been read; what has no size, such as a pipe, counts as large.
     fn share_read(&self) -> f64 {
         let size = if self.size == 0 { 1 << 40 } else { self.size };
-        self.reader.stored_bytes_read() as f64 / size as f64
+        self.reader.position() as f64 / size as f64
     }
 
     fn read(&mut self, intake: &mut Intake, max: usize) -> ProcessorResult<(usize, bool)> {

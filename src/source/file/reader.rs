@@ -79,6 +79,15 @@ impl FileReader {
         self.stored_read.load(Ordering::Relaxed)
     }
 
+    /// How far the lines that were handed out reach, in bytes of the file as it is stored. Of a packed file it is known up to a
+    /// buffer.
+    pub(super) fn position(&self) -> u64 {
+        match self.packing {
+            Packing::Plain => self.lines.offset(),
+            _ => self.stored_bytes_read(),
+        }
+    }
+
     /// Hands up to `max` lines to `take`; how many it was, and whether there is more.
     pub(super) fn read_lines(
         &mut self,
