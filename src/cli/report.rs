@@ -77,8 +77,12 @@ pub fn end(config: &ProcessorConfig, summary: &Summary) {
     eprintln!("{summary}");
 }
 
-/// Where the log is JSON, why a run failed is a record as well. Returns the error where it has not been told yet.
-pub fn failed(config: &ProcessorConfig, error: ProcessorError) -> Result<crate::ExitCode, ProcessorError> {
+/// Where the log is JSON, why a run failed is a record as well. Returns the error where it has not been told yet: what ends a
+/// run that had begun is in the log, `told`, unless its filter leaves it out.
+pub fn failed(config: &ProcessorConfig, error: ProcessorError, told: bool) -> Result<crate::ExitCode, ProcessorError> {
+    if told && tracing::enabled!(target: "processor", tracing::Level::ERROR) {
+        return Ok(error.exit_code());
+    }
     if !config.logging.json {
         return Err(error);
     }

@@ -26,9 +26,10 @@ pub fn run(options: &RunOptions) -> ProcessorResult<ExitCode> {
     let job = Job::from_config(config.clone())?;
     signals::stop_on_signals(&job.control)?;
     report::begin(&config, &topology);
+    let control = job.control.clone();
     match job.run(&topology) {
         Ok(summary) => report::end(&config, &summary),
-        Err(error) => return report::failed(&config, error),
+        Err(error) => return report::failed(&config, error, control.has_failed()),
     }
     Ok(ExitCode::Done)
 }

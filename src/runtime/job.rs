@@ -2,7 +2,7 @@
 
 use super::input::{ConfiguredInput, Input};
 use super::observe::{MetricsSinkObserver, sink_statuses};
-use super::{Control, Summary, Topology, panics, worker};
+use super::{Control, Summary, Topology};
 use crate::aggregate::AggregatePlan;
 use crate::config::{AggregateKind, ProcessorConfig, StateBackendKind, ValueFields};
 use crate::error::{ProcessorError, ProcessorResult};
@@ -12,7 +12,6 @@ use crate::sink::{self, ResultSink, RetryPolicy, SideOutput, SideSpec, SinkHub, 
 use crate::source::IntakeRules;
 use crate::source::file;
 use crate::window::{Naming, WindowStateSettings, Windowing};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -81,8 +80,8 @@ impl Job {
         fields: Vec<Arc<str>>,
         sinks: SinkPlan,
     ) -> ProcessorResult<Self> {
-        let windowing = Windowing::new(&config.windows)?;
-        refuse_unsupported(&config)?;
+        let windowing = Self::check(&config)?;
+        warn_of_memory(&config);
         let (metrics, board, control) = (ProcessorMetrics::new(), StatusBoard::new(), Control::new());
         Ok(Self {
             config,
@@ -98,6 +97,22 @@ impl Job {
             given_late: Mutex::default(),
             given_dead_letter: Mutex::default(),
         })
+    }
+
+    /// Whether a job of this configuration can be run; if so, its windows. Fails for what this version does not do.
+    pub fn check(config: &ProcessorConfig) -> ProcessorResult<Windowing> {
+        if config.delivery == crate::config::Delivery::ExactlyOnce {
+            return Err(ProcessorError::Unsupported(
+                "delivery: exactly_once needs checkpoints, which this version does not take; set delivery to `at_least_once`"
+                    .into(),
+            ));
+        }
+        if config.aggregation.enabled == [AggregateKind::Percentile] && config.aggregation.percentiles.is_empty() {
+            return Err(ProcessorError::Config(
+                "aggregation.percentiles is empty; name at least one, such as 95".into(),
+            ));
+        }
+        Windowing::new(&config.windows)
     }
 
     /// The same job with its late records in `late` and its dead letters in `dead_letter`, where these are given, instead of
@@ -131,13 +146,8 @@ impl Job {
     }
 }
 
-fn refuse_unsupported(config: &ProcessorConfig) -> ProcessorResult<()> {
-    if config.delivery == crate::config::Delivery::ExactlyOnce {
-        return Err(ProcessorError::Unsupported(
-            "delivery: exactly_once needs checkpoints, which this version does not take; set delivery to `at_least_once`"
-                .into(),
-        ));
-    }
+/// Says what a state backend does not do yet.
+fn warn_of_memory(config: &ProcessorConfig) {
     if config.state.backend == StateBackendKind::RocksDb {
         tracing::warn!(
             target: "processor",
@@ -145,24 +155,20 @@ fn refuse_unsupported(config: &ProcessorConfig) -> ProcessorResult<()> {
              reads again what the windows that were open need"
         );
     }
-    if config.aggregation.enabled == [AggregateKind::Percentile] && config.aggregation.percentiles.is_empty() {
-        return Err(ProcessorError::Config("aggregation.percentiles is empty; name at least one, such as 95".into()));
-    }
-    Ok(())
 }
 
 /// A job whose sinks are open.
 pub struct Running {
     /// The job.
     pub job: Job,
-    threads: usize,
+    pub(super) threads: usize,
     hub: SinkHub,
     late: SideOutput,
     dead_letter: SideOutput,
     /// For each worker of this process, how many rows and results are on the way.
     busy: Vec<AtomicUsize>,
     /// Workers of this process that have ended.
-    ended: AtomicUsize,
+    pub(super) ended: AtomicUsize,
 }
 
 impl Running {
@@ -205,10 +211,6 @@ impl Running {
     /// Starts the workers, waits for them, and ends the sinks.
     fn finish(self: Arc<Self>, topology: &Topology, started: Instant) -> ProcessorResult<Summary> {
         let onlookers = self.start_onlookers()?;
-        if topology.is_cluster() {
-            panics::watch_links(self.control());
-        }
-        self.job.board.set_phase(Phase::Running);
         let mut summary = Arc::clone(&self).run_workers(topology).unwrap_or_else(|error| {
             self.control().fail(error);
             Summary::default()
@@ -248,47 +250,6 @@ impl Running {
             onlookers.push(spawn("progress", move || file::draw(&progress, &control))?);
         }
         Ok(onlookers)
-    }
-
-    fn run_workers(self: Arc<Self>, topology: &Topology) -> ProcessorResult<Summary> {
-        let total: Arc<Mutex<Summary>> = Arc::default();
-        let (running, sum) = (Arc::clone(&self), Arc::clone(&total));
-        let guards = timely::execute(topology.timely(), move |worker| {
-            // A worker that is gone would leave the others waiting: whatever ends it early ends the run.
-            match catch_unwind(AssertUnwindSafe(|| worker::run(worker, &running))) {
-                Ok(Ok(summary)) => sum.lock().unwrap_or_else(PoisonError::into_inner).add(&summary),
-                Ok(Err(error)) => running.control().fail(error),
-                Err(panic) => {
-                    running.control().fail(ProcessorError::Runtime(format!(
-                        "worker {} panicked: {}",
-                        worker.index(),
-                        panics::message(&*panic)
-                    )));
-                    // What panics again on its way out has said its reason already.
-                    let _ = catch_unwind(AssertUnwindSafe(|| worker::drop_dataflows(worker)));
-                }
-            }
-            running.ended.fetch_add(1, Ordering::SeqCst);
-        })
-        .map_err(|error| ProcessorError::PeerLost(format!("cannot connect the processes: {error}")))?;
-        self.join(guards, topology.is_cluster());
-        let total = total.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(total)
-    }
-
-    /// Waits for the workers. The threads of links that broke cannot be joined: they are left to the process's end.
-    fn join(&self, guards: timely::communication::WorkerGuards<()>, is_cluster: bool) {
-        if !is_cluster {
-            drop(guards);
-            return;
-        }
-        while !self.control().has_failed() && self.ended.load(Ordering::SeqCst) < self.threads {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        match self.control().has_failed() {
-            true => std::mem::forget(guards),
-            false => drop(guards),
-        }
     }
 
     /// Ends the sinks, then the side outputs.
@@ -362,7 +323,7 @@ fn take<T>(given: &Mutex<Option<T>>) -> Option<T> {
     given.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> ProcessorResult<JoinHandle<()>> {
+pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> ProcessorResult<JoinHandle<()>> {
     std::thread::Builder::new()
         .name(name.into())
         .spawn(body)

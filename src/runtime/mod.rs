@@ -7,9 +7,11 @@
 mod control;
 mod input;
 mod job;
+mod links;
 mod observe;
 mod panics;
 mod summary;
+mod threads;
 mod topology;
 mod worker;
 

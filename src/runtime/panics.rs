@@ -12,6 +12,9 @@ use std::sync::{Mutex, Once, PoisonError};
 /// How the panics of timely's links begin.
 const LINK_PANIC: &str = "timely communication error:";
 
+/// The thread that waits for the links to close; when one broke meanwhile, there is nothing left to do.
+pub const CLOSING_THREAD: &str = "close-links";
+
 /// The runs that other processes take part in.
 static CLUSTER_RUNS: Mutex<Vec<Control>> = Mutex::new(Vec::new());
 static HOOK: Once = Once::new();
@@ -28,6 +31,9 @@ pub fn watch_links(control: &Control) {
     HOOK.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
+            if std::thread::current().name() == Some(CLOSING_THREAD) {
+                return;
+            }
             let text = message(info.payload());
             match text.strip_prefix(LINK_PANIC) {
                 Some(reason) => lose_peer(reason.trim()),

@@ -8,7 +8,6 @@ use crate::sink::ProcessIdentity;
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use timely::{CommunicationConfig, WorkerConfig};
 
 /// The port of process 0 where no hostfile is given; the others follow.
 const FIRST_PORT: usize = 2101;
@@ -72,23 +71,14 @@ impl Topology {
         ProcessIdentity { index: self.process, count: self.addresses.len() }
     }
 
-    /// As timely wants it.
-    pub fn timely(&self) -> timely::Config {
-        let threads = self.threads.get();
-        let communication = if self.is_cluster() {
-            CommunicationConfig::Cluster {
-                threads,
-                process: self.process,
-                addresses: self.addresses.clone(),
-                report: false,
-                zerocopy: false,
-            }
-        } else if threads == 1 {
-            CommunicationConfig::Thread
-        } else {
-            CommunicationConfig::Process(threads)
-        };
-        timely::Config { communication, worker: WorkerConfig::default() }
+    /// The addresses of all processes, by their indices.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_addresses(threads: NonZeroUsize, process: usize, addresses: Vec<String>) -> Self {
+        Self { threads, process, addresses }
     }
 }
 
@@ -107,7 +97,7 @@ fn parse_hostfile(text: &str, processes: usize) -> Result<Vec<String>, String> {
         if address.is_empty() || address.starts_with('#') {
             continue;
         }
-        let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+        let port = address.rsplit_once(':').filter(|(host, _)| is_host(host)).map(|(_, port)| port.parse::<u16>());
         match port {
             Some(Ok(port)) if port > 0 => {}
             _ => return Err(format!("{number}: `{address}`: a line is host:port, with a port between 1 and 65535")),
@@ -122,6 +112,17 @@ fn parse_hostfile(text: &str, processes: usize) -> Result<Vec<String>, String> {
     }
     addresses.truncate(processes);
     Ok(addresses)
+}
+
+/// Whether this can be a name, an IPv4 address, or an IPv6 address in brackets.
+fn is_host(host: &str) -> bool {
+    let of = |text: &str, more: &str| {
+        !text.is_empty() && text.chars().all(|letter| letter.is_ascii_alphanumeric() || more.contains(letter))
+    };
+    match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|address| of(address, ":.%")),
+        None => of(host, "-._"),
+    }
 }
 
 #[cfg(test)]
@@ -141,6 +142,8 @@ mod tests {
         assert!(problem("a:1\nb\n").starts_with("2: `b`: a line is host:port"));
         assert!(problem("a:1\nb:x\n").starts_with("2: `b:x`"));
         assert!(problem("a:1\n:7\n").starts_with("2: `:7`"));
+        assert!(problem("a:1\na b:7\n").starts_with("2: `a b:7`: a line is host:port"));
+        assert!(problem("a:1\n::1:7\n").starts_with("2: `::1:7`: a line is host:port"));
         assert!(problem("a:1\nb:0\n").starts_with("2: `b:0`"));
         assert_eq!(problem("a:1\na:1\n"), "2: `a:1` is there twice; each process has an address of its own");
         assert_eq!(problem("a:1\n"), " 1 addresses for -n 2 processes; one line a process");

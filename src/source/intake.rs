@@ -104,8 +104,10 @@ pub struct Intake {
 struct PartitionIntake {
     partition: Partition,
     dropped: [u64; Reason::ALL.len()],
-    /// First offset and latest event time of this poll's rows.
-    polled: Option<(Offset, EventTime)>,
+    /// Rows of an earlier time are in no window that ends later than those of rows before them.
+    needed_from: EventTime,
+    /// Whether this poll had a row.
+    polled: bool,
 }
 
 impl Intake {
@@ -138,7 +140,12 @@ impl Intake {
         let slot = PartitionSlot(self.partitions.len() as u32);
         let mut partition = Partition::new(name, closed_before, self.rules.watermark.max_out_of_orderness);
         partition.returned = self.ready;
-        self.partitions.push(PartitionIntake { partition, dropped: [0; Reason::ALL.len()], polled: None });
+        self.partitions.push(PartitionIntake {
+            partition,
+            dropped: [0; Reason::ALL.len()],
+            needed_from: EventTime::MIN,
+            polled: false,
+        });
         slot
     }
 
@@ -287,7 +294,10 @@ impl Intake {
             self.counts.replayed += 1;
             return Ok(Verdict::Replayed);
         }
-        state.note_polled(offset, time);
+        state.polled = true;
+        if time >= state.needed_from {
+            state.note_needed(offset, time, &self.rules.windowing);
+        }
         self.counts.events += 1;
         self.counts.late += u64::from(late.is_some());
         Ok(Verdict::Taken(late))
@@ -341,8 +351,7 @@ impl Intake {
     /// Ends a poll: hands the batches to `send`.
     pub fn end_poll(&mut self, now: Instant, send: impl FnMut(RowBatch)) {
         for state in &mut self.partitions {
-            if let Some((first, latest)) = state.polled.take() {
-                state.partition.note_needed(first, self.rules.windowing.last_end(latest));
+            if std::mem::take(&mut state.polled) {
                 state.partition.last_record = Some(now);
             }
         }
@@ -384,12 +393,12 @@ impl Intake {
 }
 
 impl PartitionIntake {
-    #[inline]
-    fn note_polled(&mut self, first: Offset, latest: EventTime) {
-        self.polled = Some(match self.polled {
-            None => (first, latest),
-            Some((before, until)) => (before, until.max(latest)),
-        });
+    /// Takes note that windows up to the last one of this row need the records from here on.
+    #[cold]
+    fn note_needed(&mut self, offset: Offset, time: EventTime, windowing: &Windowing) {
+        let end = windowing.last_end(time);
+        self.partition.note_needed(offset, end);
+        self.needed_from = end;
     }
 }
 

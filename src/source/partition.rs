@@ -56,8 +56,7 @@ impl Partition {
         !self.idle && !self.closed
     }
 
-    /// Takes note of the records of one poll: the first offset among them, and the latest end of a window that one of them
-    /// is in.
+    /// Takes note of records from `first` on, until the next call: the latest end of a window that one of them is in.
     pub fn note_needed(&mut self, first: Offset, window_end: EventTime) {
         self.needed.push(first, window_end);
     }

@@ -1,5 +1,6 @@
 //! The program as its users meet it: the real binary, its arguments, files, pipes, signals, pages and terminals.
 
+mod cluster;
 mod exit_codes;
 mod generate;
 mod pages;

@@ -89,8 +89,13 @@ impl Intake {
         partition.watermark = watermark;
         partition.position = Offset(first.0 + times.len() as i64);
         partition.records += times.len() as u64;
-        if !times.is_empty() {
-            state.note_polled(first, latest);
+        state.polled |= !times.is_empty();
+        if latest >= state.needed_from {
+            for (offset, time) in (first.0..).zip(times) {
+                if *time >= state.needed_from {
+                    state.note_needed(Offset(offset), *time, &self.rules.windowing);
+                }
+            }
         }
         true
     }

@@ -1,0 +1,133 @@
+//! The workers of this process: started together, linked to those of other processes, and waited for.
+//!
+//! The model: timely's worker threads each run [`worker::run`]; a worker that fails or panics fails the run, so that the others
+//! end too. How it fails: a peer whose link breaks fails the run at once; a peer that has ended in order fails it when this
+//! process still has work a moment later, because that peer's share of it is gone.
+
+use super::job::{Running, spawn};
+use super::links::{self, Departures};
+use super::{Summary, Topology, panics, worker};
+use crate::error::{ProcessorError, ProcessorResult};
+use crate::metrics::Phase;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use timely::CommunicationConfig;
+use timely::communication::AllocatorBuilder;
+use timely::communication::allocator::ProcessBuilder;
+use timely::communication::allocator::zero_copy::initialize::{CommsGuard, initialize_networking_from_sockets};
+use timely::worker::Worker;
+
+/// How often it is looked whether the workers have ended.
+const JOIN_PAUSE: Duration = Duration::from_millis(20);
+/// How long workers may go on after a peer has ended: where it had ended because all is done, they learn of that at once.
+const DEPARTURE_LIMIT: Duration = Duration::from_secs(2);
+/// How long a process that is through waits for the others to close their links.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+impl Running {
+    /// Runs this process's workers, linked to those of the others, to their end.
+    pub(super) fn run_workers(self: Arc<Self>, topology: &Topology) -> ProcessorResult<Summary> {
+        let departures = Departures::default();
+        let Some((allocators, links)) = self.allocators(topology, &departures)? else { return Ok(Summary::default()) };
+        self.job.board.set_phase(Phase::Running);
+        let total: Arc<Mutex<Summary>> = Arc::default();
+        let (running, sum) = (Arc::clone(&self), Arc::clone(&total));
+        let guards =
+            timely::execute::execute_from(allocators, Box::new(()), timely::WorkerConfig::default(), move |worker| {
+                running.run_worker(worker, &sum)
+            })
+            .map_err(|error| ProcessorError::Runtime(format!("cannot start the workers: {error}")))?;
+        match links {
+            Some(links) => self.join_with_links(topology, guards, links, &departures),
+            None => drop(guards),
+        }
+        let total = total.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(total)
+    }
+
+    /// What the workers talk to each other by, and what keeps the links to other processes. `None` where the end was asked for
+    /// before the processes had found each other.
+    fn allocators(
+        &self,
+        topology: &Topology,
+        departures: &Departures,
+    ) -> ProcessorResult<Option<(Vec<AllocatorBuilder>, Option<CommsGuard>)>> {
+        let failed = |error: String| ProcessorError::Runtime(format!("cannot start the workers: {error}"));
+        if !topology.is_cluster() {
+            let communication = match self.threads {
+                1 => CommunicationConfig::Thread,
+                threads => CommunicationConfig::Process(threads),
+            };
+            let (allocators, _) = communication.try_build().map_err(failed)?;
+            return Ok(Some((allocators, None)));
+        }
+        let Some(links) = links::connect(topology, self.control(), departures)? else { return Ok(None) };
+        panics::watch_links(self.control());
+        let hooks = timely::communication::Hooks::default();
+        let within = ProcessBuilder::new_typed_vector(self.threads, hooks.refill.clone(), hooks.spill.clone());
+        let (allocators, guard) =
+            initialize_networking_from_sockets(within, links, topology.process().index, self.threads, hooks)
+                .map_err(|error| failed(error.to_string()))?;
+        Ok(Some((allocators.into_iter().map(AllocatorBuilder::Tcp).collect(), Some(guard))))
+    }
+
+    /// One worker from its beginning to its end.
+    fn run_worker(&self, worker: &mut Worker, sum: &Mutex<Summary>) {
+        // A worker that is gone would leave the others waiting: whatever ends it early ends the run.
+        match catch_unwind(AssertUnwindSafe(|| worker::run(worker, self))) {
+            Ok(Ok(summary)) => sum.lock().unwrap_or_else(PoisonError::into_inner).add(&summary),
+            Ok(Err(error)) => self.control().fail(error),
+            Err(panic) => {
+                self.control().fail(ProcessorError::Runtime(format!(
+                    "worker {} panicked: {}",
+                    worker.index(),
+                    panics::message(&*panic)
+                )));
+                // What panics again on its way out has said its reason already.
+                let _ = catch_unwind(AssertUnwindSafe(|| worker::drop_dataflows(worker)));
+            }
+        }
+        self.ended.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Waits for the workers, and for the links to be closed on both sides. The threads of links that broke, or whose other side
+    /// goes on, cannot be joined: they are left to the process's end.
+    fn join_with_links(
+        &self,
+        topology: &Topology,
+        guards: timely::communication::WorkerGuards<()>,
+        links: CommsGuard,
+        departures: &Departures,
+    ) {
+        while !self.control().has_failed() && self.ended.load(Ordering::SeqCst) < self.threads {
+            std::thread::sleep(JOIN_PAUSE);
+            self.look_for_departures(topology, departures);
+        }
+        if self.control().has_failed() {
+            std::mem::forget((guards, links));
+            return;
+        }
+        drop(guards);
+        let (done, closed) = crossbeam_channel::bounded(1);
+        let closing = spawn(panics::CLOSING_THREAD, move || {
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(links)));
+            let _ = done.send(());
+        });
+        if closing.is_ok() {
+            let _ = closed.recv_timeout(CLOSE_LIMIT);
+        }
+    }
+
+    /// A peer that has ended in order while this process still has work was stopped alone: what it had is missing here.
+    fn look_for_departures(&self, topology: &Topology, departures: &Departures) {
+        if let Some((process, since)) = departures.first()
+            && since.elapsed() > DEPARTURE_LIMIT
+            && !self.control().is_stopping()
+        {
+            let address = &topology.addresses()[process];
+            self.control().fail(ProcessorError::PeerLost(format!("process {process} ({address}) has ended")));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Two processes of one job: finding each other, and ending.
+
+use super::program::{Live, Place, config, eventually};
+use std::io::Read;
+use std::net::TcpListener;
+use std::time::Duration;
+
+/// The orderly end takes less than this, and so does the end of those who are left.
+const ORDERLY: Duration = Duration::from_secs(10);
+
+/// A hostfile with two free addresses of this machine.
+fn hostfile(place: &Place) {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port"));
+    let addresses = listeners.map(|listener| listener.local_addr().expect("it is bound").to_string());
+    place.write("hosts", addresses.join("\n"));
+}
+
+fn start(place: &Place, process: usize, threads: usize) -> Live {
+    let (process, threads) = (process.to_string(), threads.to_string());
+    Live::start(&mut place.command(&["--config", "c.yaml", "-w", &threads, "-n", "2", "-p", &process, "-h", "hosts"]))
+}
+
+/// All that it writes to its standard output, to the end.
+fn read_out(process: &mut Live) -> String {
+    let mut out = String::new();
+    process.child.stdout.take().expect("piped").read_to_string(&mut out).expect("UTF-8");
+    out
+}
+
+/// Two processes over events that never end; both have written results.
+fn running() -> (Place, [Live; 2]) {
+    let place = Place::new();
+    hostfile(&place);
+    let endless = config("{type: generator, rate: 3000, disorder_secs: 0}", "[{type: file, path: r.jsonl}]")
+        .replace("size: 1m", "size: 100ms")
+        .replace("max_out_of_orderness: 10s", "max_out_of_orderness: 0s");
+    place.write("c.yaml", endless);
+    let processes = [start(&place, 0, 1), start(&place, 1, 1)];
+    for name in ["r.jsonl", "r.1.jsonl"] {
+        eventually("result", || match std::fs::read_to_string(place.path(name)) {
+            Ok(text) if text.lines().count() > 5 => Ok(()),
+            other => Err(format!("{name}: {other:?}")),
+        });
+    }
+    (place, processes)
+}
+
+#[test]
+fn one_that_is_stopped_ends_in_order_and_the_other_asks_to_be_started_again() {
+    let (_place, [mut stopped, mut left]) = running();
+    stopped.signal(libc::SIGTERM);
+    let (code, err) = stopped.end_within(ORDERLY);
+    assert_eq!(code, Some(0), "{err}");
+    let (code, err) = left.end_within(ORDERLY);
+    assert_eq!(code, Some(75), "{err}");
+    assert_eq!(err.matches("peer lost: ").count(), 1, "told once: {err}");
+    assert!(!err.contains("panicked"), "{err}");
+}
+
+#[test]
+fn both_that_are_stopped_end_in_order() {
+    let (_place, mut processes) = running();
+    processes.iter().for_each(|process| process.signal(libc::SIGTERM));
+    for process in &mut processes {
+        let (code, err) = process.end_within(ORDERLY);
+        assert_eq!(code, Some(0), "{err}");
+        assert!(!err.contains("panicked"), "{err}");
+    }
+}
+
+#[test]
+fn one_that_is_killed_takes_the_other_down_whether_that_is_stopping_or_not() {
+    for stopping in [false, true] {
+        let (_place, [mut left, mut killed]) = running();
+        if stopping {
+            left.signal(libc::SIGTERM);
+        }
+        killed.signal(libc::SIGKILL);
+        let (code, err) = left.end_within(ORDERLY);
+        // One that was stopping may have been through already, or not.
+        assert!(code == Some(75) || stopping && code == Some(0), "{stopping} {code:?}: {err}");
+        assert!(!err.contains("panicked"), "{err}");
+        let _ = killed.end_within(ORDERLY);
+    }
+}
+
+#[test]
+fn one_that_waits_for_the_other_can_be_stopped() {
+    let place = Place::new();
+    hostfile(&place);
+    place.write("c.yaml", config("stdin", "[{type: stdout}]"));
+    for process in [0, 1] {
+        let mut waiting = start(&place, process, 1);
+        waiting.wait_for("waiting for the other processes");
+        waiting.signal(libc::SIGTERM);
+        let (code, err) = waiting.end_within(Duration::from_secs(3));
+        assert_eq!(code, Some(0), "{err}");
+    }
+}
+
+#[test]
+fn one_that_was_started_differently_is_told_so() {
+    let place = Place::new();
+    hostfile(&place);
+    place.write("c.yaml", config("stdin", "[{type: stdout}]"));
+    let mut first = start(&place, 0, 1);
+    let (code, err) = start(&place, 1, 2).end_within(ORDERLY);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("refused: process 1 was started with -n 2 -w 2, process 0 with -n 2 -w 1"), "{err}");
+    first.wait_for("refused a call from");
+    first.signal(libc::SIGTERM);
+    assert_eq!(first.end_within(ORDERLY).0, Some(0));
+}
+
+#[test]
+fn standard_output_has_results_and_nothing_else() {
+    let place = Place::new();
+    hostfile(&place);
+    let counted = config("{type: generator, count: 20000, disorder_secs: 0}", "[{type: stdout}]");
+    place.write("c.yaml", counted);
+    // The second waits for the first.
+    let second = start(&place, 1, 1);
+    std::thread::sleep(Duration::from_millis(700));
+    let mut processes = [start(&place, 0, 1), second];
+    let mut lines = 0;
+    for process in &mut processes {
+        let out = read_out(process);
+        let (code, err) = process.end_within(Duration::from_secs(30));
+        assert_eq!(code, Some(0), "{err}");
+        for line in out.lines() {
+            let result: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+            assert_eq!(result["op"], "upsert", "{line}");
+            lines += 1;
+        }
+    }
+    assert!(lines > 5, "{lines} results");
+}
