@@ -462,6 +462,8 @@ fn what_contradicts_itself_is_refused() {
     let text = refusal(of_calls().with_kafka_source(kafka(&["a"])).with_kafka_source(kafka(&["b"])));
     assert_eq!(text, "two sources of Kafka; one that names all topics would be right");
     assert!(refusal(of_calls().with_kafka_source(kafka(&[]))).contains("names no topics"));
+    let at_the_end = refusal(of_calls().with_kafka_source(kafka(&["calls"])).with_sink(FileSink::atomic("r.jsonl")));
+    assert!(at_the_end.contains("File(r.jsonl, Atomic)") && at_the_end.contains("FileSink::append"), "{at_the_end}");
     let results = KafkaAggregationSink::new(ProducerConfig::new("localhost:9092", "a"));
     let text = refusal(of_calls().with_kafka_source(kafka(&["a"])).with_sink(results));
     assert!(text.starts_with("the topic `a` is read and written"), "{text}");

@@ -112,7 +112,7 @@ impl Families {
             ),
             broker_up: make.int_gauges(
                 "broker_up",
-                "1 while at least one Kafka broker answers, 0 while none does; by connection: consumer or producer.",
+                "1 while at least one Kafka broker answers, 0 while none does; by connection: consumer, or producer as of its latest delivery.",
                 &["connection"],
             ),
             watermark: make.gauges(

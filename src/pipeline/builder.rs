@@ -4,7 +4,7 @@ use super::Pipeline;
 use super::input::{MakeDecoder, MemoryInput, PayloadInput};
 use super::mapping::{Mapping, ReadJson, read_json};
 use crate::aggregate::AggregatePlan;
-use crate::config::{ConsumerConfig, ErrorPolicy, ProcessorConfig, SourceConfig};
+use crate::config::{ConsumerConfig, ErrorPolicy, FileMode, ProcessorConfig, SourceConfig};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{GroupingKey, JsonDecoder, ValueSink};
 use crate::metrics::ProcessorMetrics;
@@ -346,6 +346,12 @@ fn kafka_problems<'s>(
     }
     if consumer.group_id.is_empty() {
         problems.push("the source of Kafka has an empty group_id; the name of a group would be right".to_owned());
+    }
+    for sink in sinks.iter().filter(|sink| matches!(sink, SinkSpec::File { mode: FileMode::Atomic, .. })) {
+        problems.push(format!(
+            "the sink {sink:?} writes its file when the input ends; a Kafka topic has no end, and a crash would lose results whose \
+             offsets are committed; FileSink::append would be right"
+        ));
     }
     let written = sides.filter_map(|side| match side {
         SideSpec::Topic { topic, .. } => Some(topic),

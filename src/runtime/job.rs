@@ -8,7 +8,7 @@ use crate::config::{AggregateKind, ProcessorConfig, StateBackendKind, ValueField
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::http;
 use crate::metrics::{Phase, ProcessorMetrics, StatusBoard, spawn_reporter};
-use crate::sink::{self, ResultSink, RetryPolicy, SideOutput, SideSpec, SinkHub, SinkSpec};
+use crate::sink::{self, ResultSink, RetryPolicy, SideOutputs, SideSpec, SinkHub, SinkSpec};
 use crate::source::IntakeRules;
 use crate::source::file;
 use crate::window::{Naming, WindowStateSettings, Windowing};
@@ -163,8 +163,7 @@ pub struct Running {
     pub job: Job,
     pub(super) threads: usize,
     hub: SinkHub,
-    late: SideOutput,
-    dead_letter: SideOutput,
+    side_outputs: SideOutputs,
     /// For each worker of this process, how many rows and results are on the way.
     busy: Vec<AtomicUsize>,
     /// Workers of this process that have ended.
@@ -201,8 +200,7 @@ impl Running {
             job,
             threads: topology.threads(),
             hub,
-            late,
-            dead_letter,
+            side_outputs: SideOutputs { late, dead_letter },
             busy,
             ended: AtomicUsize::new(0),
         }))
@@ -255,8 +253,8 @@ impl Running {
     /// Ends the sinks, then the side outputs.
     fn end_sinks(&self, summary: &mut Summary) -> ProcessorResult<()> {
         let hub = self.hub.finish();
-        let late = self.late.finish();
-        let dead_letter = self.dead_letter.finish();
+        let late = self.side_outputs.late.finish();
+        let dead_letter = self.side_outputs.dead_letter.finish();
         summary.note_sinks(&hub?);
         late?;
         dead_letter?;
@@ -274,8 +272,8 @@ impl Running {
     }
 
     /// The late output and the dead letters.
-    pub fn side_outputs(&self) -> (SideOutput, SideOutput) {
-        (self.late.clone(), self.dead_letter.clone())
+    pub fn side_outputs(&self) -> &SideOutputs {
+        &self.side_outputs
     }
 
     /// Worker threads of this process.
@@ -285,7 +283,7 @@ impl Running {
 
     /// By what rules records are judged.
     pub fn intake_rules(&self) -> IntakeRules {
-        let (late, dead_letter) = self.side_outputs();
+        let SideOutputs { late, dead_letter } = self.side_outputs.clone();
         IntakeRules {
             watermark: self.job.config.watermark.clone(),
             timestamp_format: self.job.config.event.timestamp_format,
@@ -313,9 +311,7 @@ impl Running {
 
     /// Whether nothing is on the way in this process: no row, no result, no late record and no dead letter.
     pub fn is_drained(&self) -> bool {
-        self.busy.iter().all(|busy| busy.load(Ordering::SeqCst) == 0)
-            && self.late.is_settled()
-            && self.dead_letter.is_settled()
+        self.busy.iter().all(|busy| busy.load(Ordering::SeqCst) == 0) && self.side_outputs.are_settled()
     }
 }
 

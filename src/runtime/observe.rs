@@ -237,6 +237,11 @@ impl SinkObserver for MetricsSinkObserver {
     fn error(&self, sink: &str) {
         self.with(sink, SinkMetrics::record_error);
     }
+
+    /// All outputs to Kafka are one connection: the latest word of any holds.
+    fn broker_answers(&self, _sink: &str, answers: bool) {
+        self.metrics.set_broker_up("producer", answers);
+    }
 }
 
 /// Tells metrics and status what a worker's Kafka reader sees.

@@ -114,7 +114,6 @@ impl<'a> Share<'a> {
         let mut watch = SourceWatch::new(self.index, &job.metrics, &job.board, Rc::clone(&self.tally));
         let credits = self.credits.clone();
         let written = self.written.clone();
-        let (late, dead_letter) = self.running.side_outputs();
         SourceSettings {
             worker: self.index,
             credits: self.credits.clone(),
@@ -122,7 +121,7 @@ impl<'a> Share<'a> {
             emit_interval: job.config.watermark.emit_interval,
             peers: PeerTable::new(self.peers),
             written: Rc::new(move || written.with_frontier(|frontier| frontier.iter().map(Time::event_time).min())),
-            side_outputs_settled: Rc::new(move || late.is_settled() && dead_letter.is_settled()),
+            side_outputs: self.running.side_outputs().clone(),
             observer: Box::new(move |turn| watch.turn(turn, credits.in_flight())),
         }
     }

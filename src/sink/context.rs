@@ -25,6 +25,11 @@ pub trait SinkObserver: Send + Sync {
         let _ = (sink, latency);
     }
 
+    /// A Kafka broker answers `sink`, or none does. Told when it turns out, at each attempt to deliver.
+    fn broker_answers(&self, sink: &str, answers: bool) {
+        let _ = (sink, answers);
+    }
+
     /// A write to `sink` failed, or its destination is away; it is tried again or the run ends.
     fn error(&self, sink: &str) {
         let _ = sink;
@@ -57,6 +62,7 @@ struct Shared {
     observer: Arc<dyn SinkObserver>,
     control: Control,
     pending: AtomicU64,
+    given: AtomicU64,
     done: AtomicU64,
     errors: AtomicU64,
     closing: AtomicBool,
@@ -79,6 +85,7 @@ impl SinkContext {
             observer,
             control,
             pending: AtomicU64::new(0),
+            given: AtomicU64::new(0),
             done: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             closing: AtomicBool::new(false),
@@ -141,6 +148,11 @@ impl SinkContext {
         }
     }
 
+    /// Says whether a Kafka broker answers this sink.
+    pub fn broker_answers(&self, answers: bool) {
+        self.shared.observer.broker_answers(&self.shared.name, answers);
+    }
+
     /// What keeps the sink from working, if anything does.
     pub fn trouble(&self) -> Option<Trouble> {
         let reason = self.shared.trouble.lock().ok()?.reason.clone()?;
@@ -175,8 +187,14 @@ impl SinkContext {
         self.shared.errors.load(Ordering::Relaxed)
     }
 
+    /// Rows handed over in all.
+    pub(super) fn given(&self) -> u64 {
+        self.shared.given.load(Ordering::Acquire)
+    }
+
     /// `rows` more are on their way.
     pub(super) fn handed_over(&self, rows: u64) {
+        self.shared.given.fetch_add(rows, Ordering::AcqRel);
         self.shared.pending.fetch_add(rows, Ordering::AcqRel);
     }
 

@@ -1,8 +1,8 @@
 //! Where late records and dead letters go.
 //!
 //! The model: sources hand single records to a [`SideOutput`]; one thread writes them to a [`SideSink`]. The queue is bounded in
-//! records and bytes, so that a flood of bad records slows the readers instead of filling the memory. Offsets may be committed
-//! while [`SideOutput::is_settled`] says that everything sent so far is durable.
+//! records and bytes, so that a flood of bad records slows the readers instead of filling the memory. Records become durable in the
+//! order in which they were given, so that [`SideOutput::written`] says which are; see [`super::SideOutputs`].
 //!
 //! How it fails: as the result sinks do; a sender never waits for an output of a run that has failed.
 
@@ -155,6 +155,11 @@ impl SideOutput {
     /// Whether everything sent so far is durable.
     pub fn is_settled(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| shared.context.pending() == 0)
+    }
+
+    /// Records that it has been given.
+    pub fn given(&self) -> u64 {
+        self.shared.as_ref().map_or(0, |shared| shared.context.given())
     }
 
     /// Records that are durable.

@@ -111,7 +111,8 @@ impl FileSink {
         FileSink { path: path.into(), mode: FileMode::Append }
     }
 
-    /// The file appears, complete, when the run has ended in good order; an existing file is replaced then.
+    /// The file appears, complete, when the run has ended in good order; an existing file is replaced then. Not for a source of
+    /// Kafka, whose offsets are committed before the end.
     pub fn atomic(path: impl Into<PathBuf>) -> Self {
         FileSink { path: path.into(), mode: FileMode::Atomic }
     }

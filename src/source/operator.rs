@@ -13,6 +13,7 @@ use super::{Intake, IntakeCounts, Partition, Polled, Settled, Source};
 use crate::event::{RowBatch, WorkerIndex};
 use crate::exchange::flow::Credits;
 use crate::runtime::Control;
+use crate::sink::{SideMark, SideOutputs};
 use crate::time::{EventTime, Time};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -42,8 +43,8 @@ pub struct SourceSettings {
     pub peers: PeerTable,
     /// The frontier behind the sinks: results of windows that end before it are written. `None` when all are.
     pub written: Rc<dyn Fn() -> Option<EventTime>>,
-    /// Whether everything that went to side outputs is written: settled offsets wait for it.
-    pub side_outputs_settled: Rc<dyn Fn() -> bool>,
+    /// Where records go that made it into no window: settled offsets wait for those that were given out before.
+    pub side_outputs: SideOutputs,
     /// Told after each turn what happened in it.
     pub observer: Box<dyn FnMut(SourceTurn<'_>)>,
 }
@@ -102,7 +103,7 @@ pub fn source<'scope>(
             last_housekeeping: Instant::now(),
             last_word: None,
             settled_at: EventTime::MIN,
-            pending_settled: Vec::new(),
+            waiting_settled: None,
         };
         move |_frontiers| {
             operator.turn(
@@ -131,7 +132,8 @@ struct SourceOperator {
     last_housekeeping: Instant,
     last_word: Option<PeerWord>,
     settled_at: EventTime,
-    pending_settled: Vec<Settled>,
+    /// Settled, but for the side records that had been given out when it was.
+    waiting_settled: Option<(SideMark, Vec<Settled>)>,
 }
 
 impl SourceOperator {
@@ -249,12 +251,19 @@ impl SourceOperator {
         }
         self.last_housekeeping = now;
         let written = (self.settings.written)().unwrap_or(EventTime::MAX);
-        if self.pending_settled.is_empty() && written > self.settled_at {
+        if self.waiting_settled.is_none() && written > self.settled_at {
             self.settled_at = written;
-            self.pending_settled = self.intake.settle(written);
+            let settled = self.intake.settle(written);
+            self.waiting_settled = (!settled.is_empty()).then(|| (self.settings.side_outputs.mark(), settled));
         }
-        if !self.pending_settled.is_empty() && (self.settings.side_outputs_settled)() {
-            self.source.settled(&std::mem::take(&mut self.pending_settled));
+        self.tell_settled();
+    }
+
+    /// Tells the source what waits, if the side records from before are written.
+    fn tell_settled(&mut self) {
+        let side_outputs = &self.settings.side_outputs;
+        if let Some((_, settled)) = self.waiting_settled.take_if(|(mark, _)| side_outputs.have_written(*mark)) {
+            self.source.settled(&settled);
         }
     }
 
@@ -281,10 +290,14 @@ impl Drop for SourceOperator {
     /// The dataflow is gone: everything that will be settled is.
     fn drop(&mut self) {
         let written = (self.settings.written)().unwrap_or(EventTime::MAX);
-        let mut settled = std::mem::take(&mut self.pending_settled);
-        settled.extend(self.intake.settle(written));
-        if !self.settings.control.has_failed() && (self.settings.side_outputs_settled)() {
-            self.source.settled(&settled);
+        if !self.settings.control.has_failed() {
+            self.tell_settled();
+            let rest = self.intake.settle(written);
+            if self.settings.side_outputs.are_settled() {
+                let mut settled = self.waiting_settled.take().map_or_else(Vec::new, |(_, settled)| settled);
+                settled.extend(rest);
+                self.source.settled(&settled);
+            }
         }
         if let Err(error) = self.source.close() {
             self.settings.control.fail(error);
@@ -313,3 +326,7 @@ fn move_to(capability: &mut Capability<Time>, event_time: EventTime) {
 fn micros_now() -> i64 {
     chrono::Utc::now().timestamp_micros()
 }
+
+#[cfg(test)]
+#[path = "operator_tests.rs"]
+mod tests;

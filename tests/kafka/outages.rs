@@ -14,6 +14,12 @@ fn wait_for_trouble(program: &mut Program, broker: &Broker) {
     });
 }
 
+/// Waits until the metrics say of the results' connection that a broker answers, or that none does.
+fn wait_for_producer(program: &mut Program, answers: u8) {
+    let line = format!("broker_up{{connection=\"producer\"}} {answers}");
+    program.wait_until(&line, |program| program.page("/metrics").lines().any(|found| found == line));
+}
+
 fn wait_for_health(program: &mut Program) {
     program.wait_until("all is well again", |program| program.health() == ("ok".to_owned(), "[]".to_owned()));
 }
@@ -31,8 +37,10 @@ fn a_broker_down_at_the_start_and_killed_during_the_run_costs_nothing_and_repeat
     let mut program = Program::run(&setup);
     wait_for_trouble(&mut program, &broker);
     assert!(program.page("/ready").contains("\"ready\":false"), "{}", program.page("/ready"));
+    wait_for_producer(&mut program, 0);
     broker.restart();
     wait_for_health(&mut program);
+    wait_for_producer(&mut program, 1);
     assert_eq!(program.page("/ready"), "{\"ready\":true}");
     program.wait_until("results", |program| program.metric("results_sent_total", &[]) > 400.0);
 

@@ -52,6 +52,7 @@ pub(super) fn build(reader: &mut Reader, root: &Node) -> ProcessorConfig {
     let dead_letter_topic = kafka.dead_letter_topic(consumer.as_ref(), &job);
     let (error_handling, dead_letter) = output::error_handling(reader, root, dead_letter_topic);
     let sinks = output::sinks(reader, root, kafka.producer_written());
+    output::check_modes(reader, &sinks, &source);
     let late = output::late(reader, root);
     let sides: Vec<_> = late.iter().chain(&dead_letter).collect();
     let needed = output::needs_producer(&sinks, &sides);

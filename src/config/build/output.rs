@@ -2,7 +2,7 @@
 
 use super::kafka::{Need, topic};
 use super::millis;
-use crate::config::model::{ErrorHandling, ErrorPolicy, FileMode, SideSinkConfig, SinkConfig};
+use crate::config::model::{ErrorHandling, ErrorPolicy, FileMode, SideSinkConfig, SinkConfig, SourceConfig};
 use crate::config::raw::{Node, Origin, Value};
 use crate::config::reader::{Reader, Setting, items, word_of};
 use crate::config::section::Section;
@@ -263,6 +263,18 @@ fn dead_letter(
             }
             None
         }
+    }
+}
+
+/// Refuses files that appear at the end of a run that has none: what a crash left unwritten would have been committed.
+pub(super) fn check_modes(reader: &mut Reader, sinks: &[Placed<SinkConfig>], source: &SourceConfig) {
+    if *source != SourceConfig::Kafka {
+        return;
+    }
+    for sink in sinks.iter().filter(|sink| matches!(sink.output, SinkConfig::File { mode: FileMode::Atomic, .. })) {
+        let found = "atomic, which writes the file when the input ends; a Kafka topic has no end, and a crash would lose results \
+                     whose offsets are committed";
+        reader.error(&sink.origin, &format!("{}.mode", sink.path), Problem::new(found, "write mode: append"));
     }
 }
 

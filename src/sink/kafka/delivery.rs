@@ -153,6 +153,7 @@ impl Delivery {
         loop {
             let pause = match self.topic_state()? {
                 TopicState::Present => {
+                    context.broker_answers(true);
                     context.working();
                     return Ok(());
                 }
@@ -168,6 +169,7 @@ impl Delivery {
                 }
                 TopicState::Unreachable(reason) => {
                     missing_since = None;
+                    context.broker_answers(false);
                     context.waiting(&self.unreachable(&reason));
                     Duration::from_millis(500)
                 }
@@ -210,8 +212,7 @@ impl Delivery {
                 continue;
             }
             if in_flight == 0 && !waiting_for_room && self.enqueued == self.unsettled.len() {
-                self.unsettled.clear();
-                self.enqueued = 0;
+                self.all_delivered();
                 return Ok(());
             }
             let still_left = in_flight + self.unsettled.len() - self.enqueued;
@@ -226,8 +227,18 @@ impl Delivery {
             let report = reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY);
             if report && progress.elapsed() >= SLOW_AFTER {
                 reported = Some(Instant::now());
+                context.broker_answers(false);
                 context.waiting(&self.undelivered(left));
             }
+        }
+    }
+
+    fn all_delivered(&mut self) {
+        let some = !self.unsettled.is_empty();
+        self.unsettled.clear();
+        self.enqueued = 0;
+        if let Some(context) = self.context.as_ref().filter(|_| some) {
+            context.broker_answers(true);
         }
     }
 

@@ -8,8 +8,8 @@ use crate::runtime::Control;
 use crate::sink::encode::tests::documented_row;
 use crate::sink::side_encode::tests::late_record;
 use crate::sink::{
-    NoObserver, ResultOp, ResultRow, ResultSink, ResultValue, SideSink, SinkContext, encode_record_key, encode_result,
-    producer_config,
+    NoObserver, ResultOp, ResultRow, ResultSink, ResultValue, SideSink, SinkContext, SinkObserver, encode_record_key,
+    encode_result, producer_config,
 };
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -17,7 +17,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const TOPIC: &str = "results";
@@ -146,6 +146,54 @@ fn a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing() {
     writer.join().unwrap();
     let values: Vec<_> = seen(&cluster, 200).into_iter().map(|record| record.value).collect();
     assert_eq!(values, (0..200).map(|count| value(&row(count))).collect::<Vec<_>>());
+}
+
+/// Remembers what it is told of brokers, once for each change.
+#[derive(Default)]
+struct Words(Mutex<Vec<bool>>);
+
+impl SinkObserver for Words {
+    fn broker_answers(&self, sink: &str, answers: bool) {
+        assert_eq!(sink, "kafka");
+        let mut words = self.0.lock().unwrap();
+        if words.last() != Some(&answers) {
+            words.push(answers);
+        }
+    }
+}
+
+#[test]
+fn the_observer_is_told_when_brokers_stop_to_answer_and_when_they_answer_again() {
+    let cluster = cluster();
+    cluster.broker_down(1).unwrap();
+    let words = Arc::new(Words::default());
+    let context = SinkContext::new("kafka", Arc::clone(&words) as Arc<dyn SinkObserver>, Control::new());
+    let mut sink = KafkaResults::new(&config(&cluster), "feedback").unwrap();
+    let wait_for = |expected: &[bool]| {
+        let begun = Instant::now();
+        while *words.0.lock().unwrap() != expected {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{:?} instead of {expected:?}", words.0.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| sink.open(context).unwrap());
+        wait_for(&[false]);
+        cluster.broker_up(1).unwrap();
+        opening.join().unwrap();
+    });
+    wait_for(&[false, true]);
+    sink.write(&[row(1)]).unwrap();
+    sink.flush().unwrap();
+    cluster.broker_down(1).unwrap();
+    std::thread::scope(|scope| {
+        sink.write(&[row(2)]).unwrap();
+        let flushing = scope.spawn(|| sink.flush().unwrap());
+        wait_for(&[false, true, false]);
+        cluster.broker_up(1).unwrap();
+        flushing.join().unwrap();
+    });
+    wait_for(&[false, true, false, true]);
 }
 
 #[test]
