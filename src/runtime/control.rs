@@ -41,8 +41,12 @@ impl Control {
 
     /// Records why the run cannot go on, unless another reason was first, and asks for its end.
     pub fn fail(&self, error: ProcessorError) {
-        tracing::error!(target: "processor", "{error}");
         if let Ok(mut failure) = self.shared.failure.lock() {
+            // What fails after the first failure mostly follows from it.
+            match failure.is_none() && !self.has_failed() {
+                true => tracing::error!(target: "processor", "{error}"),
+                false => tracing::debug!(target: "processor", "{error}"),
+            }
             failure.get_or_insert(error);
         }
         self.shared.asked.get_or_init(Instant::now);

@@ -1,16 +1,19 @@
 //! The links between the processes of a job.
 //!
 //! The model: each process listens at its own address and calls those with a lower index, again and again until they answer.
-//! The caller says who it is and what it believes the job to be ([`Hello`]); the answer is a welcome, or why not. When every
-//! pair is linked, the sockets are timely's. A [`Link`] is a socket that takes note when the other side has closed it, because
+//! The caller says who it is and what it believes the job to be ([`Hello`]); the answer is a welcome, or why not; the caller
+//! confirms, so that nobody counts on a caller that has given up. Each caller is heard out on a thread of its own: one that
+//! says nothing holds nobody up. When every pair is linked, the sockets are timely's. A [`Link`] is a socket that takes note when the other side has closed it, because
 //! timely does not tell a peer that has ended in order from one that is silent.
 //!
 //! How it fails: whoever is not there yet is waited for, with a line in the log now and then, up to [`CONNECT_LIMIT`]; a stop
 //! that is asked for meanwhile ends the waiting. What calls and is no process of this job (another program, another number of
 //! processes or workers) is refused with a reason on both sides and does not keep the others from linking.
 
+use super::job::spawn;
 use super::{Control, Topology};
 use crate::error::{ProcessorError, ProcessorResult};
+use crossbeam_channel::{Receiver, Sender};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,8 +28,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 const CALL_AGAIN: Duration = Duration::from_millis(500);
 /// Between two lines of the log about the same waiting.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
-/// How long a call and its greeting may take.
+/// How long a caller may take for its greeting, and for the confirmation.
 const GREETING_LIMIT: Duration = Duration::from_secs(2);
+/// How long an answer may take: longer, so that whoever answers knows first that it failed.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Callers that are heard out at the same time.
+const CALLERS: usize = 64;
+/// The confirmation.
+const CONFIRMED: u8 = 1;
 
 /// What a caller says first: 24 bytes, numbers in big-endian order.
 ///
@@ -91,6 +100,23 @@ impl Hello {
     }
 }
 
+impl Hello {
+    /// Hears a caller out and answers.
+    fn welcome(self, mut socket: TcpStream, departures: Departures) -> Result<Link, String> {
+        let failed = |error: io::Error| format!("no greeting: {error}");
+        prepare(&socket, GREETING_LIMIT).map_err(failed)?;
+        let mut bytes = [0; HELLO_BYTES];
+        socket.read_exact(&mut bytes).map_err(failed)?;
+        let caller = Hello::decode(&bytes)?;
+        let judged = self.admits(caller);
+        answer(&mut socket, judged.as_ref().err().map_or("", String::as_str)).map_err(failed)?;
+        judged?;
+        let mut confirmed = [0];
+        socket.read_exact(&mut confirmed).map_err(failed)?;
+        Link::over(socket, caller.process as usize, departures).map_err(failed)
+    }
+}
+
 /// Which peers have closed their links, the first one with the time at which it was noticed.
 #[derive(Clone, Debug, Default)]
 pub struct Departures {
@@ -114,6 +140,15 @@ pub struct Link {
     socket: TcpStream,
     process: usize,
     departures: Departures,
+}
+
+impl Link {
+    /// Over a socket that is timely's from now on.
+    fn over(socket: TcpStream, process: usize, departures: Departures) -> io::Result<Self> {
+        socket.set_read_timeout(None)?;
+        socket.set_write_timeout(None)?;
+        Ok(Self { socket, process, departures })
+    }
 }
 
 impl Read for Link {
@@ -194,7 +229,14 @@ struct Meeting {
     /// When a process was called last, and what came of it.
     called: Vec<Option<(Instant, String)>>,
     departures: Departures,
+    /// What callers came to.
+    heard: (Sender<Heard>, Receiver<Heard>),
+    /// Callers that are being heard out.
+    hearing: usize,
 }
+
+/// A caller's address, and its link or why it has none.
+type Heard = (SocketAddr, Result<Link, String>);
 
 impl Meeting {
     fn begin(topology: &Topology, departures: &Departures) -> ProcessorResult<Self> {
@@ -205,7 +247,8 @@ impl Meeting {
             .map_err(|error| cannot_listen(own, hello.process, &error))?;
         let links = addresses.iter().map(|_| None).collect();
         let called = vec![None; addresses.len()];
-        Ok(Self { hello, addresses, listener, links, called, departures: departures.clone() })
+        let heard = crossbeam_channel::unbounded();
+        Ok(Self { hello, addresses, listener, links, called, departures: departures.clone(), heard, hearing: 0 })
     }
 
     /// For people: the first process that is not linked yet.
@@ -220,10 +263,19 @@ impl Meeting {
         Some(format!("process {index} ({}){reason}", self.addresses[index]))
     }
 
-    /// Answers everybody who has called.
+    /// Hears out everybody who has called, and takes note of what that came to.
     fn accept(&mut self) {
-        while let Ok((socket, from)) = self.listener.accept() {
-            match self.welcome(socket) {
+        while self.hearing < CALLERS
+            && let Ok((socket, from)) = self.listener.accept()
+        {
+            let (hello, departures, heard) = (self.hello, self.departures.clone(), self.heard.0.clone());
+            let hear = move || drop(heard.send((from, hello.welcome(socket, departures))));
+            // A caller that is not heard out calls again.
+            self.hearing += usize::from(spawn("hear-caller", hear).is_ok());
+        }
+        while let Ok((from, heard)) = self.heard.1.try_recv() {
+            self.hearing -= 1;
+            match heard {
                 Ok(link) => {
                     let process = link.process;
                     self.links[process] = Some(link);
@@ -231,19 +283,6 @@ impl Meeting {
                 Err(reason) => tracing::warn!(target: "processor", "refused a call from {from}: {reason}"),
             }
         }
-    }
-
-    /// Hears a caller out and answers.
-    fn welcome(&self, mut socket: TcpStream) -> Result<Link, String> {
-        let failed = |error: io::Error| format!("no greeting: {error}");
-        prepare(&socket).map_err(failed)?;
-        let mut bytes = [0; HELLO_BYTES];
-        socket.read_exact(&mut bytes).map_err(failed)?;
-        let caller = Hello::decode(&bytes)?;
-        let judged = self.hello.admits(caller);
-        answer(&mut socket, judged.as_ref().err().map_or("", String::as_str)).map_err(failed)?;
-        judged?;
-        self.link(socket, caller.process as usize).map_err(failed)
     }
 
     /// Calls the processes with lower indices that have no link yet.
@@ -267,7 +306,7 @@ impl Meeting {
 
     fn greet(&self, index: usize) -> Result<Link, Unlinked> {
         let mut socket = call(&self.addresses[index])?;
-        prepare(&socket)?;
+        prepare(&socket, ANSWER_LIMIT)?;
         socket.write_all(&self.hello.encode())?;
         let mut length = [0; 2];
         socket.read_exact(&mut length)?;
@@ -276,14 +315,8 @@ impl Meeting {
             socket.read_exact(&mut reason)?;
             return Err(Unlinked::Refused(String::from_utf8_lossy(&reason).into_owned()));
         }
-        Ok(self.link(socket, index)?)
-    }
-
-    /// A socket that is timely's from now on.
-    fn link(&self, socket: TcpStream, process: usize) -> io::Result<Link> {
-        socket.set_read_timeout(None)?;
-        socket.set_write_timeout(None)?;
-        Ok(Link { socket, process, departures: self.departures.clone() })
+        socket.write_all(&[CONFIRMED])?;
+        Ok(Link::over(socket, index, self.departures.clone())?)
     }
 }
 
@@ -313,10 +346,10 @@ fn call(address: &str) -> io::Result<TcpStream> {
 }
 
 /// Small messages go at once, and a greeting that does not come is not waited for.
-fn prepare(socket: &TcpStream) -> io::Result<()> {
+fn prepare(socket: &TcpStream, limit: Duration) -> io::Result<()> {
     socket.set_nonblocking(false)?;
     socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(GREETING_LIMIT))?;
+    socket.set_read_timeout(Some(limit))?;
     socket.set_write_timeout(Some(GREETING_LIMIT))
 }
 

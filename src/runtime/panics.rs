@@ -12,6 +12,9 @@ use std::sync::{Mutex, Once, PoisonError};
 /// How the panics of timely's links begin.
 const LINK_PANIC: &str = "timely communication error:";
 
+/// What a worker panics with when the threads of a link have gone: the link's own panic has said why.
+pub const QUEUE_PANIC: &str = "MergeQueue poisoned.";
+
 /// The thread that waits for the links to close; when one broke meanwhile, there is nothing left to do.
 pub const CLOSING_THREAD: &str = "close-links";
 
@@ -37,6 +40,7 @@ pub fn watch_links(control: &Control) {
             let text = message(info.payload());
             match text.strip_prefix(LINK_PANIC) {
                 Some(reason) => lose_peer(reason.trim()),
+                None if text == QUEUE_PANIC => {}
                 None => previous(info),
             }
         }));

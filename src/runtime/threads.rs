@@ -80,11 +80,10 @@ impl Running {
             Ok(Ok(summary)) => sum.lock().unwrap_or_else(PoisonError::into_inner).add(&summary),
             Ok(Err(error)) => self.control().fail(error),
             Err(panic) => {
-                self.control().fail(ProcessorError::Runtime(format!(
-                    "worker {} panicked: {}",
-                    worker.index(),
-                    panics::message(&*panic)
-                )));
+                self.control().fail(match panics::message(&*panic) {
+                    message if message == panics::QUEUE_PANIC => ProcessorError::PeerLost("a link broke".into()),
+                    message => ProcessorError::Runtime(format!("worker {} panicked: {message}", worker.index())),
+                });
                 // What panics again on its way out has said its reason already.
                 let _ = catch_unwind(AssertUnwindSafe(|| worker::drop_dataflows(worker)));
             }

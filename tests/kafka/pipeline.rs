@@ -35,7 +35,7 @@ fn assert_same(found: &Results, expected: &Results) {
 #[test]
 fn generated_events_become_the_results_that_files_give_and_offsets_are_committed() {
     let (broker, setup, results) = setup("generated", 4);
-    let setup = Setup { consumer: "max_poll_records: 500".to_owned(), ..setup.with("error_handling: {policy: skip}") };
+    let setup = setup.with("error_handling: {policy: skip}");
     let generated = Command::new(env!("CARGO_BIN_EXE_processor"))
         .args(["generate", "--count", "40000", "--seed", "7", "--disorder", "1500ms", "--late", "0.01"])
         .args(["--malformed", "0.001", "--partitions", "4", "--topic", &setup.topic])
@@ -130,8 +130,7 @@ fn a_run_goes_on_where_the_last_one_ended_however_that_ended() {
 #[test]
 fn what_is_committed_of_a_partition_that_has_nothing_new_stays() {
     let (broker, setup, results) = setup("unchanged", 2);
-    // The closing record is not of one turn with those that it closes.
-    let setup = Setup { idle_timeout_secs: 1, consumer: "max_poll_records: 500".to_owned(), ..setup };
+    let setup = Setup { idle_timeout_secs: 1, ..setup };
     // Nothing of partition 1 is ever needed again.
     let tombstone = TestRecord { partition: Some(1), key: Some(b"k".to_vec()), ..TestRecord::default() };
     broker.produce(&setup.topic, "none", vec![tombstone; 5]);

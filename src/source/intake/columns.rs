@@ -64,6 +64,9 @@ impl Intake {
         rows: &RowColumns,
         raw: &mut dyn FnMut(usize) -> Vec<u8>,
     ) {
+        if rows.is_empty() {
+            return;
+        }
         if !self.all_on_time(slot, first, rows.times()) {
             return self.rows_one_by_one(slot, first, rows, raw);
         }
@@ -89,7 +92,7 @@ impl Intake {
         partition.watermark = watermark;
         partition.position = Offset(first.0 + times.len() as i64);
         partition.records += times.len() as u64;
-        state.polled |= !times.is_empty();
+        state.polled = true;
         if latest >= state.needed_from {
             for (offset, time) in (first.0..).zip(times) {
                 if *time >= state.needed_from {
