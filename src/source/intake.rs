@@ -272,6 +272,8 @@ impl Intake {
             return Err(Rejection::Future);
         }
         let watermark = state.partition.watermark.watermark();
+        let behind = state.partition.watermark.max_seen().since(time);
+        state.partition.disorder.record(behind, time < watermark);
         let late = match state.partition.watermark.judge(time, self.rules.windowing.allowed_lateness()) {
             Lateness::OnTime => None,
             Lateness::Accepted => Some(watermark),

@@ -86,6 +86,7 @@ impl Intake {
         if !on_time || latest > self.latest_allowed {
             return false;
         }
+        partition.disorder.record_on_time(partition.watermark.max_seen(), times);
         partition.watermark = watermark;
         partition.position = Offset(first.0 + times.len() as i64);
         partition.records += times.len() as u64;
@@ -195,6 +196,7 @@ mod tests {
         counts: IntakeCounts,
         partition: (Offset, u64, EventTime, bool),
         settled: Vec<crate::source::Settled>,
+        disorder: (Vec<(Span, u64)>, Span, u64),
     }
 
     fn outcome(
@@ -234,9 +236,11 @@ mod tests {
         let counts = intake.take_counts();
         let settled = intake.settle(EventTime::from_millis(40));
         let partition = &intake.partitions[0].partition;
+        let disorder = &partition.disorder;
+        let disorder = (disorder.buckets().collect(), disorder.greatest(), disorder.late());
         let partition = (partition.position, partition.records, partition.watermark.watermark(), partition.returned);
         let refused = std::mem::take(&mut *refused.lock().unwrap());
-        Outcome { sent: sent(&batches), refused, counts, partition, settled }
+        Outcome { sent: sent(&batches), refused, counts, partition, settled, disorder }
     }
 
     fn row() -> impl Strategy<Value = Given> {
