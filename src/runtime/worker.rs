@@ -120,6 +120,7 @@ impl<'a> Share<'a> {
             credits: self.credits.clone(),
             control: self.running.control().clone(),
             emit_interval: job.config.watermark.emit_interval,
+            close_idle_after: job.config.watermark.close_idle_after,
             peers: PeerTable::new(self.peers),
             written: Rc::new(move || written.with_frontier(|frontier| frontier.iter().map(Time::event_time).min())),
             side_outputs_settled: Rc::new(move || late.is_settled() && dead_letter.is_settled()),

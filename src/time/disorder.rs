@@ -16,9 +16,6 @@ use super::{EventTime, Span};
 /// Bits below the exponent.
 const FINE_BITS: u32 = 5;
 const FINE: usize = 1 << FINE_BITS;
-/// Counters of one bucket: rows in turn add to different ones, so that an addition does not wait for the one before it, which
-/// is to the same bucket more often than not.
-const LANES: usize = 2;
 
 /// A share of all events, in hundredths of a percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,11 +40,45 @@ impl Share {
     }
 }
 
+/// Events that follow one another: the latest of them and of those before, and how far the furthest behind is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    before: EventTime,
+    latest: EventTime,
+    furthest: u64,
+}
+
+impl Stretch {
+    /// Of these events; `before` is the latest event time before them. One pass without a branch: it decides whether a batch may
+    /// go the fast way.
+    #[inline]
+    pub fn of(before: EventTime, times: &[EventTime]) -> Self {
+        let (mut latest, mut furthest) = (before, 0);
+        for time in times {
+            latest = latest.max(*time);
+            furthest = furthest.max(behind(latest, *time));
+        }
+        Stretch { before, latest, furthest }
+    }
+
+    /// The latest event time, of these events and those before.
+    #[inline]
+    pub fn latest(&self) -> EventTime {
+        self.latest
+    }
+
+    /// Whether no event is further behind than `max_out_of_orderness`: all are on time.
+    #[inline]
+    pub fn is_within(&self, max_out_of_orderness: Span) -> bool {
+        self.furthest <= max_out_of_orderness.as_millis().unsigned_abs()
+    }
+}
+
 /// The distribution of how far events were behind the latest one before them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disorder {
     /// By bucket, as far as there are events.
-    buckets: Vec<[u64; LANES]>,
+    buckets: Vec<u64>,
     greatest: u64,
     late: u64,
 }
@@ -59,50 +90,44 @@ impl Disorder {
     /// Counts an event that is this far behind the latest one before it, and whether it was late under the bound in force.
     #[inline]
     pub fn record(&mut self, behind: Span, late: bool) {
-        self.add(behind.as_millis().unsigned_abs(), 0, 1);
+        self.add(behind.as_millis().unsigned_abs(), 1);
         self.late += u64::from(late);
     }
 
-    /// Counts events that follow one another and of which none was late; `latest` is the latest event time before them.
-    pub fn record_on_time(&mut self, latest: EventTime, times: &[EventTime]) {
-        let mut latest = latest;
-        let mut pairs = times.chunks_exact(LANES);
-        for pair in &mut pairs {
-            for (lane, time) in pair.iter().enumerate() {
-                latest = latest.max(*time);
-                self.add(behind(latest, *time), lane, 1);
-            }
-        }
-        for time in pairs.remainder() {
+    /// Counts the events of a stretch, of which none was late.
+    pub fn record_on_time(&mut self, stretch: Stretch, times: &[EventTime]) {
+        self.make_room_for(stretch.furthest);
+        let buckets = self.buckets.as_mut_slice();
+        let mut latest = stretch.before;
+        for time in times {
             latest = latest.max(*time);
-            self.add(behind(latest, *time), 0, 1);
+            // None is further behind than the furthest, for which there is room.
+            if let Some(bucket) = buckets.get_mut(bucket_of(behind(latest, *time))) {
+                *bucket += 1;
+            }
         }
     }
 
     #[inline]
-    fn add(&mut self, behind: u64, lane: usize, count: u64) {
-        let bucket = bucket_of(behind);
-        if bucket >= self.buckets.len() {
-            self.grow(bucket);
-        }
-        self.buckets[bucket][lane] += count;
-        self.greatest = self.greatest.max(behind);
+    fn add(&mut self, behind: u64, count: u64) {
+        self.make_room_for(behind);
+        self.buckets[bucket_of(behind)] += count;
     }
 
-    /// Makes room for a bucket, and for those beside it, which will not be long in coming.
-    #[cold]
-    #[inline(never)]
-    fn grow(&mut self, bucket: usize) {
-        self.buckets.resize((bucket + 1).next_multiple_of(FINE), [0; LANES]);
+    /// Makes room for a distance, and for those near it, which will not be long in coming.
+    #[inline]
+    fn make_room_for(&mut self, behind: u64) {
+        self.greatest = self.greatest.max(behind);
+        let bucket = bucket_of(behind);
+        if bucket >= self.buckets.len() {
+            self.buckets.resize((bucket + 1).next_multiple_of(FINE), 0);
+        }
     }
 
     /// Adds what another has counted.
     pub fn merge(&mut self, other: &Disorder) {
-        for (bucket, counts) in other.buckets.iter().enumerate() {
-            let count: u64 = counts.iter().sum();
-            if count > 0 {
-                self.add(least_of(bucket), 0, count);
-            }
+        for (bucket, count) in other.buckets.iter().enumerate().filter(|(_, count)| **count > 0) {
+            self.add(least_of(bucket), *count);
         }
         self.greatest = self.greatest.max(other.greatest);
         self.late += other.late;
@@ -112,7 +137,7 @@ impl Disorder {
     pub fn from_buckets(buckets: impl IntoIterator<Item = (Span, u64)>, greatest: Span, late: u64) -> Self {
         let mut disorder = Disorder::default();
         for (up_to, count) in buckets {
-            disorder.add(up_to.as_millis().unsigned_abs(), 0, count);
+            disorder.add(up_to.as_millis().unsigned_abs(), count);
         }
         disorder.greatest = greatest.as_millis().unsigned_abs();
         disorder.late = late;
@@ -121,13 +146,13 @@ impl Disorder {
 
     /// The buckets that hold events, ascending: the greatest distance of each, and how many events are in it.
     pub fn buckets(&self) -> impl Iterator<Item = (Span, u64)> {
-        let counted = self.buckets.iter().enumerate().map(|(bucket, counts)| (bucket, counts.iter().sum::<u64>()));
-        counted.filter(|(_, count)| *count > 0).map(|(bucket, count)| (span(greatest_of(bucket)), count))
+        let counted = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+        counted.map(|(bucket, count)| (span(greatest_of(bucket)), *count))
     }
 
     /// Events that were counted.
     pub fn events(&self) -> u64 {
-        self.buckets.iter().flatten().sum()
+        self.buckets.iter().sum()
     }
 
     /// Events among them that were late under the bound in force, accepted or not. This is exact.
@@ -149,15 +174,15 @@ impl Disorder {
         }
         let bucket = bucket_of(bound);
         let first_late = if greatest_of(bucket) <= bound { bucket + 1 } else { bucket };
-        self.buckets.iter().skip(first_late).flatten().sum()
+        self.buckets.iter().skip(first_late).sum()
     }
 
     /// The least `max_out_of_orderness` with which at least this share of the events would have been on time.
     pub fn bound_for(&self, share: Share) -> Span {
         let may_be_late = share.leaves_out(self.events());
         let mut late = 0;
-        for (bucket, counts) in self.buckets.iter().enumerate().rev() {
-            late += counts.iter().sum::<u64>();
+        for (bucket, count) in self.buckets.iter().enumerate().rev() {
+            late += count;
             if late > may_be_late {
                 return span(greatest_of(bucket).min(self.greatest));
             }
@@ -224,7 +249,10 @@ mod tests {
     #[test]
     fn the_ends_of_time() {
         let mut disorder = Disorder::default();
-        disorder.record_on_time(EventTime::MIN, &[EventTime::MAX, EventTime::MIN, EventTime::MAX]);
+        let times = [EventTime::MAX, EventTime::MIN, EventTime::MAX];
+        let stretch = Stretch::of(EventTime::MIN, &times);
+        assert!(!stretch.is_within(Span::from_millis(i64::MAX)) && stretch.latest() == EventTime::MAX);
+        disorder.record_on_time(stretch, &times);
         assert_eq!((disorder.events(), disorder.greatest().as_millis()), (3, i64::MAX));
         assert_eq!(disorder.late_with(Span::ZERO), 1);
         assert_eq!(Disorder::default().bound_for(Share::of_hundredths(10_000)), Span::ZERO);
@@ -241,8 +269,9 @@ mod tests {
         let times: Vec<EventTime> = times.iter().copied().map(EventTime::from_millis).collect();
         let (mut disorder, mut latest) = (Disorder::default(), EventTime::MIN);
         for portion in times.chunks(portion) {
-            disorder.record_on_time(latest, portion);
-            latest = portion.iter().copied().fold(latest, EventTime::max);
+            let stretch = Stretch::of(latest, portion);
+            disorder.record_on_time(stretch, portion);
+            latest = stretch.latest();
         }
         disorder
     }

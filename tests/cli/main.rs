@@ -2,6 +2,7 @@
 
 mod exit_codes;
 mod generate;
+mod late_report;
 mod pages;
 mod program;
 mod readme;

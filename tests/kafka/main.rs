@@ -3,8 +3,10 @@
 
 mod broker;
 mod events;
+mod idleness;
 mod outages;
 mod pipeline;
+mod poison;
 mod pressure;
 mod process;
 mod program;
