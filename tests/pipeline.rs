@@ -223,7 +223,7 @@ async fn feedback_events_mean_something_by_themselves() {
     for builder in [from_file(), from_memory()] {
         let kept = Kept::default();
         builder.with_sink(kept.clone()).build().unwrap().run().await.unwrap();
-        assert_eq!(kept.counts_and_sums(), [((0, "metric/gateway".to_owned()), (3, 6.0))].into());
+        assert_eq!(kept.counts_and_sums(), [((0, "gateway/metric".to_owned()), (3, 6.0))].into());
         let key = kept.0.lock().unwrap()[0].window.key.clone().unwrap();
         assert_eq!(key.as_json(), r#"{"source":"gateway","event_type":"metric"}"#);
     }

@@ -4,7 +4,7 @@
 //! people ask for. `/lateness` and `processor late-report` say the same, because both are made here. How exact it is:
 //! [`Disorder`].
 
-use super::{describe_span, group_digits};
+use super::group_digits;
 use crate::time::Span;
 use crate::time::disorder::{Disorder, Share};
 use serde_json::{Value, json};
@@ -142,15 +142,27 @@ fn decimals_of_two_digits(number: f64) -> usize {
     (1.0 - magnitude).clamp(0.0, 20.0) as usize
 }
 
-/// `0`, `250ms`, `1.3s`, `30s`, `5m`, `1h 30m`; more than a minute that is no whole number of them as people say it.
+/// `0`, `250ms`, `1.311s`, `30s`, `2m 5s`, `1h 30m`, `3d 4h`: to the millisecond below a minute, rounded up beyond, so that a bound
+/// is not told too small.
 pub fn short_span(span: Span) -> String {
-    match span.as_millis() {
-        0 => "0".to_owned(),
-        millis @ 1..1_000 => format!("{millis}ms"),
-        millis @ 1_000..60_000 => format!("{}s", millis as f64 / 1_000.0),
-        millis if millis % 3_600_000 == 0 && millis < 86_400_000 => format!("{}h", millis / 3_600_000),
-        millis if millis % 60_000 == 0 && millis < 3_600_000 => format!("{}m", millis / 60_000),
-        _ => describe_span(span),
+    const SECOND: i64 = 1_000;
+    const MINUTE: i64 = 60 * SECOND;
+    const HOUR: i64 = 60 * MINUTE;
+    const DAY: i64 = 24 * HOUR;
+    let millis = span.as_millis();
+    let (large, large_name, small, small_name) = match millis {
+        0 => return "0".to_owned(),
+        1..SECOND => return format!("{millis}ms"),
+        SECOND..MINUTE => return format!("{}s", millis as f64 / 1_000.0),
+        MINUTE..HOUR => (MINUTE, "m", SECOND, "s"),
+        HOUR..DAY => (HOUR, "h", MINUTE, "m"),
+        _ => (DAY, "d", HOUR, "h"),
+    };
+    let smalls = millis / small + i64::from(millis % small > 0);
+    let ratio = large / small;
+    match smalls % ratio {
+        0 => format!("{}{large_name}", smalls / ratio),
+        rest => format!("{}{large_name} {rest}{small_name}", smalls / ratio),
     }
 }
 
@@ -213,7 +225,8 @@ mod tests {
 
     #[test]
     fn spans_are_short() {
-        let spans = [0, 999, 1_311, 30_000, 300_000, 7_200_000, 90_061_000, 125_000].map(millis);
-        assert_eq!(spans.map(short_span), ["0", "999ms", "1.311s", "30s", "5m", "2h", "25 h 1 min", "2 min 5 s"]);
+        let spans = [0, 999, 1_311, 30_000, 300_000, 7_200_000, 90_061_000, 125_000, 119_999].map(millis);
+        assert_eq!(spans.map(short_span), ["0", "999ms", "1.311s", "30s", "5m", "2h", "1d 2h", "2m 5s", "2m"]);
+        assert_eq!(short_span(millis(i64::MAX)), "106751991167d 8h");
     }
 }

@@ -74,6 +74,9 @@ impl Intake {
 
     /// Whether all rows are on time and no rule but the watermark has a say; if so, the partition has taken them.
     fn all_on_time(&mut self, slot: PartitionSlot, first: Offset, times: &[EventTime]) -> bool {
+        if times.is_empty() {
+            return true;
+        }
         let state = &mut self.partitions[slot.0 as usize];
         let partition = &mut state.partition;
         let special = partition.idle || partition.returned || partition.closed_before > EventTime::MIN;
@@ -87,9 +90,7 @@ impl Intake {
         partition.watermark.observe(latest);
         partition.position = Offset(first.0 + times.len() as i64);
         partition.records += times.len() as u64;
-        if !times.is_empty() {
-            state.note_polled(first, latest);
-        }
+        state.note_polled(first, latest);
         true
     }
 
