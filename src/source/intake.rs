@@ -370,8 +370,10 @@ impl Intake {
     pub fn complete_at(&self) -> EventTime {
         let latest = self.partitions().map(|partition| partition.watermark.max_seen()).max();
         let Some(latest) = latest.filter(|latest| *latest > EventTime::MIN) else { return EventTime::MIN };
+        let windowing = &self.rules.windowing;
+        let last_end = windowing.last_end(latest).max(windowing.slice(latest).end);
         // What ends at a frontier has fired; it is settled when the frontier has passed it.
-        self.rules.windowing.last_end(latest).max(self.refined_at).saturating_add(Span::from_millis(1))
+        last_end.max(self.refined_at).saturating_add(Span::from_millis(1))
     }
 
     /// Whether [`Intake::set_ready`] was called.
