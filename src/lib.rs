@@ -56,7 +56,7 @@ pub mod time;
 pub mod window;
 
 pub use aggregate::{AggregatePlan, AggregationResult, AggregationState, CustomAggregate, Window};
-/// The attribute for implementations of [`EventSink`] and [`StateBackend`].
+/// The attribute for implementations of [`EventSink`], [`LateEventHandler`], [`DeadLetterSink`] and [`StateBackend`].
 pub use async_trait::async_trait;
 pub use config::{
     AggregateKind, AggregationConfig, ConsumerConfig, ErrorPolicy, OffsetReset, ProcessorConfig, ProducerConfig,
@@ -67,7 +67,8 @@ pub use metrics::ProcessorMetrics;
 pub use pipeline::{Pipeline, PipelineBuilder, ShutdownHandle, create_pipeline};
 pub use runtime::Summary;
 pub use sink::{
-    ConsoleSink, EventSink, FileSink, KafkaAggregationSink, RetryPolicy, SideRecord, SideSink, SideSpec, StdoutSink,
+    ConsoleSink, DeadLetterSink, EventSink, FileSink, KafkaAggregationSink, LateEventHandler, RetryPolicy, SideRecord,
+    SideSink, SideSpec, StdoutSink,
 };
 pub use state::{CheckpointId, MemoryStateBackend, RocksDBStateBackend, StateBackend, StateChange, WindowStateManager};
 pub use time::{BoundedOutOfOrdernessWatermark, EventTime};

@@ -7,6 +7,7 @@ mod job;
 use llm_optimizer_processor::config::GeneratorConfig;
 use llm_optimizer_processor::runtime::Control;
 use llm_optimizer_processor::source::generator::generate;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -213,6 +214,90 @@ fn check(event: &str, windows: usize) {
         assert_same(&format!("{workers} workers"), &run_workers(event, &files, workers), &alone);
     }
     assert_same("two processes", &run_processes(event, &files), &alone);
+}
+
+/// A record's place: file and offset.
+type Place = (usize, u64);
+
+/// The records of each kind, by their places.
+#[derive(Debug, Default, PartialEq)]
+struct Decisions {
+    on_time: BTreeSet<Place>,
+    /// Accepted, for a window that had ended by their partition's watermark.
+    refining: BTreeSet<Place>,
+    dropped: BTreeSet<Place>,
+    unreadable: BTreeSet<Place>,
+}
+
+fn text_of(value: &serde_json::Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
+
+/// Where each event is, by its id, which is its key as well.
+fn places(files: &[PathBuf]) -> BTreeMap<String, Place> {
+    let mut places = BTreeMap::new();
+    for (file, path) in files.iter().enumerate() {
+        let mut offset = 0;
+        for line in std::fs::read_to_string(path).expect("it was written").lines() {
+            if let Ok(event) = serde_json::from_str::<serde_json::Value>(line) {
+                assert_eq!(places.insert(text_of(&event["id"]), (file, offset)), None, "ids are unique");
+            }
+            offset += line.len() as u64 + 1;
+        }
+    }
+    places
+}
+
+fn decisions(output: &Output, files: &[PathBuf], places: &BTreeMap<String, Place>) -> Decisions {
+    let mut decisions = Decisions::default();
+    for line in &output.results {
+        // The time of firing was cut off, and the brace with it.
+        let result: serde_json::Value = serde_json::from_str(&format!("{line}}}")).expect("JSON");
+        assert_eq!((&result["results"]["count"], &result["revision"]), (&1.into(), &0.into()), "{line}");
+        let place = places[&text_of(&result["key"]["id"])];
+        let kind = if result["firing"] == "late" { &mut decisions.refining } else { &mut decisions.on_time };
+        assert!(kind.insert(place), "twice: {line}");
+    }
+    for (lines, kind) in [(&output.late, &mut decisions.dropped), (&output.dead, &mut decisions.unreadable)] {
+        for line in lines {
+            let record: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            let file = files.iter().position(|file| record["topic"] == file.to_str().expect("text")).expect("a file");
+            assert!(kind.insert((file, record["offset"].as_u64().expect("an offset"))), "twice: {line}");
+        }
+    }
+    decisions
+}
+
+#[test]
+fn every_record_meets_the_same_decision_at_any_number_of_workers_and_in_any_batches() {
+    let input = tempfile::tempdir().expect("a temporary directory");
+    let files = write_input(input.path());
+    let places = places(&files);
+    let decide = |workers, buffer_size: usize| {
+        let out = tempfile::tempdir().expect("a temporary directory");
+        let text = yaml("{key: [id], values: [data.latency_ms]}", &files, out.path())
+            .replace("buffer_size: 2000", &format!("buffer_size: {buffer_size}"))
+            .replace("allowed_lateness: 1m", "allowed_lateness: 3s");
+        job::run(&text, workers);
+        decisions(&output(out.path(), 1), &files, &places)
+    };
+    let alone = decide(1, 2_000);
+    let sizes = [&alone.on_time, &alone.refining, &alone.dropped, &alone.unreadable].map(BTreeSet::len);
+    assert_eq!(sizes.iter().sum::<usize>() as u64, EVENTS, "each record is of one kind");
+    assert!(sizes.iter().all(|size| *size > 50), "all kinds are there: {sizes:?}");
+    for (workers, buffer_size) in [(1, 1), (1, 64), (2, 3), (2, 100_000), (3, 100), (3, 5_000), (8, 10), (8, 2_000)] {
+        let found = decide(workers, buffer_size);
+        // Not with `assert_eq!`, which would print them all.
+        for (what, found, right) in [
+            ("on time", &found.on_time, &alone.on_time),
+            ("refining", &found.refining, &alone.refining),
+            ("dropped", &found.dropped, &alone.dropped),
+            ("unreadable", &found.unreadable, &alone.unreadable),
+        ] {
+            let differing = found.symmetric_difference(right).next();
+            assert_eq!(differing, None, "{workers} workers, {buffer_size} rows in flight: {what}");
+        }
+    }
 }
 
 #[test]

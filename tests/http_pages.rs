@@ -4,9 +4,10 @@ use llm_optimizer_processor::ProcessorError;
 use llm_optimizer_processor::event::{Offset, PartitionName, Reason, WorkerIndex};
 use llm_optimizer_processor::http::{HttpServer, serve};
 use llm_optimizer_processor::metrics::{
-    PartitionStatus, Phase, ProcessorMetrics, SinkStatus, SourceState, StatusBoard,
+    PartitionStatus, Phase, ProcessorMetrics, SinkStatus, SourceState, StatusBoard, TimeRules,
 };
 use llm_optimizer_processor::runtime::Control;
+use llm_optimizer_processor::time::disorder::Disorder;
 use llm_optimizer_processor::time::{Epoch, EventTime, Span, Time};
 use prometheus_parse::{Sample, Scrape, Value};
 use serde_json::Value as Json;
@@ -197,6 +198,32 @@ fn health_and_readiness_follow_the_run() {
     let page = run.get("/health");
     assert_eq!((page.code, page.json()["status"].as_str()), (503, Some("failed")));
     assert_eq!(page.json()["reasons"], serde_json::json!(["the run has failed: the disk is full"]));
+}
+
+#[test]
+fn lateness_says_which_bound_would_do() {
+    let run = Run::new();
+    some_traffic(&run);
+    let rules = TimeRules { max_out_of_orderness: Span::from_secs(2), close_idle_after: None };
+    run.board.set_time_rules(rules);
+    for (number, behind) in [(0, 40), (1, 2_500)] {
+        let mut disorder = Disorder::default();
+        (0..9).for_each(|_| disorder.record(Span::ZERO, false));
+        disorder.record(Span::from_millis(behind), behind > 2_000);
+        run.board.set_disorder(&partition(number), disorder);
+    }
+    let page = run.get("/lateness");
+    let document = page.json();
+    assert_eq!((page.code, &document["max_out_of_orderness_ms"]), (200, &2_000.into()));
+    let (first, second, total) = (&document["partitions"][0], &document["partitions"][1], &document["total"]);
+    assert_eq!((&first["partition"], &first["worker"], &first["late"]), (&0.into(), &0.into(), &0.into()));
+    assert_eq!((&second["partition"], &second["worker"], &second["late"]), (&1.into(), &1.into(), &1.into()));
+    assert_eq!(second["buckets"], serde_json::json!([[0, 9], [2_559, 1]]));
+    assert_eq!((&second["furthest_behind_ms"], &second["late_share"]), (&2_500.into(), &0.1.into()));
+    assert_eq!((&total["events"], &total["late_share"]), (&20.into(), &0.05.into()));
+    assert_eq!(total["late_with"][0], serde_json::json!({"max_out_of_orderness_ms": 0, "late": 2, "share": 0.1}));
+    assert_eq!(total["bounds"][3], serde_json::json!({"on_time_share": 1.0, "max_out_of_orderness_ms": 2_500}));
+    assert!(run.get("/").body.contains("/lateness") && run.get("/status").body.contains("href=\"/lateness\""));
 }
 
 #[test]

@@ -401,6 +401,81 @@ async fn bad_lines_go_to_the_dead_letters_or_end_the_run() {
     assert!(matches!(error, ProcessorError::BadRecord(_)) && text.contains("calls.jsonl"), "{text}");
 }
 
+/// Handles what makes it into no window by noting it; what it is first given it refuses.
+#[derive(Clone, Default)]
+struct Noting(Arc<Mutex<Vec<String>>>);
+
+impl Noting {
+    async fn note(&self, record: SideRecord) -> ProcessorResult<()> {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let mut notes = self.0.lock().unwrap();
+        if notes.is_empty() {
+            notes.push("refused".into());
+            return Err(ProcessorError::Sink("not yet".into()));
+        }
+        notes.push(format!("{} at {}", record.reason, record.offset));
+        Ok(())
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl LateEventHandler for Noting {
+    async fn handle(&self, late: SideRecord) -> ProcessorResult<()> {
+        self.note(late).await
+    }
+    async fn close(&self) -> ProcessorResult<()> {
+        self.0.lock().unwrap().push("closed".into());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl DeadLetterSink for Noting {
+    async fn send(&self, letter: SideRecord) -> ProcessorResult<()> {
+        self.note(letter).await
+    }
+}
+
+#[tokio::test]
+async fn handlers_of_the_programs_own_take_late_events_and_dead_letters() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("calls.jsonl");
+    let lines =
+        with_late_calls().iter().map(as_json).chain(["not JSON".to_owned(), "{}".to_owned()]).collect::<Vec<_>>();
+    let offset = |line: usize| lines[..line].iter().map(|line| line.len() + 1).sum::<usize>();
+    write_lines(&path, lines.clone());
+    let (late, dead) = (Noting::default(), Noting::default());
+    let retry =
+        RetryPolicy { max_retries: 1, initial_delay: Duration::from_millis(1), max_delay: Duration::from_secs(1) };
+    let builder = of_calls()
+        .with_file_source(path.display().to_string())
+        .with_allowed_lateness(Duration::from_secs(5))
+        .with_retry_policy(retry)
+        .with_late_event_handler(late.clone())
+        .with_dead_letter_sink(Arc::new(dead.clone()));
+    let summary = run_into(&Kept::default(), builder).await;
+    assert_eq!((summary.events, summary.dropped_late(), summary.bad()), (3, 2, 2));
+    let at = |reason: &str, line: usize| format!("{reason} at {}", offset(line));
+    assert_eq!(late.notes(), ["refused".into(), at("late", 2), at("late", 4), "closed".into()]);
+    assert_eq!(dead.notes(), ["refused".into(), at("malformed", 5), at("malformed", 6)]);
+}
+
+#[tokio::test]
+async fn a_handler_that_goes_on_refusing_ends_the_run_with_its_reason() {
+    let retry =
+        RetryPolicy { max_retries: 1, initial_delay: Duration::from_millis(1), max_delay: Duration::from_secs(1) };
+    let builder = of_calls()
+        .with_iterator_source(with_late_calls())
+        .with_retry_policy(retry)
+        .with_late_event_handler(|_: SideRecord| Err(ProcessorError::Sink("the ledger is closed".into())));
+    let error = builder.with_sink(Kept::default()).build().unwrap().run().await.unwrap_err();
+    assert!(error.to_string().contains("the ledger is closed"), "{error}");
+}
+
 #[tokio::test]
 async fn a_panic_in_a_closure_ends_the_run_with_its_message() {
     let builder = of_calls().with_iterator_source(calls()).with_values(|_, _| panic!("the closure's own mistake"));
@@ -476,6 +551,9 @@ fn what_contradicts_itself_is_refused() {
     assert!(text.contains("two aggregates are called `range`"), "{text}");
     let text = refusal(of_calls().with_iterator_source(calls()).with_job_name("no spaces"));
     assert!(text.starts_with("the job's name \"no spaces\""), "{text}");
+    let closing = of_calls().with_iterator_source(calls()).with_idle_timeout(None);
+    let text = refusal(closing.with_close_idle_after(Some(Duration::from_secs(1))));
+    assert!(text.contains(".with_close_idle_after(..)"), "{text}");
     let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
     assert!(refusal(of_calls().with_iterator_source(calls()).with_sliding_window(minute, hour)).contains("slide"));
     assert!(refusal(of_calls().with_iterator_source(calls()).with_aggregates([])).contains("no aggregate"));

@@ -64,6 +64,7 @@ fn run(source: &mut dyn Source, decoder: Box<dyn Decoder>, max_records: usize) -
             emit_interval: None,
             max_future_skew: Span::from_secs(60),
             idle_timeout: None,
+            close_idle_after: None,
         },
         timestamp_format: llm_optimizer_processor::config::TimestampFormat::Rfc3339,
         windowing: Windowing::new(&window)?,

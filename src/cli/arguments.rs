@@ -24,6 +24,7 @@ EXAMPLES
   processor --config config/processor-dev.yaml
   processor validate --config config/processor.yaml
   processor generate --count 100000 --seed 7 --output events.jsonl
+  processor late-report --config config/processor.yaml
 
 Every key of the configuration can be set by the environment: PROCESSOR_ and the path in capitals, levels
 joined by __, as in PROCESSOR_KAFKA__CONSUMER__BOOTSTRAP_SERVERS=kafka:9092.";
@@ -51,6 +52,15 @@ EXAMPLES
   processor generate --rate 500 --keys 12 --disorder 2s | processor --config processor.yaml
   processor generate --count 1000000 --topic feedback-events --bootstrap-servers localhost:9092";
 
+const AFTER_LATE_REPORT_HELP: &str = "\
+Per partition and for all: how many events would have been late with which watermark.max_out_of_orderness, and which
+one would have been enough for 99%, 99.9%, 99.99% and all of them. It counts from the start of the run.
+
+EXAMPLES
+  processor late-report --config processor.yaml
+  processor late-report --url http://localhost:8080 --bound 3s --bound 45s
+  processor late-report --url host-1:8080 --url host-2:8080 --json     the processes of one job together";
+
 /// Event-time windows over LLM feedback events: count, sum, average, min, max, percentiles and standard deviation per key.
 #[derive(Debug, Parser)]
 #[command(name = "processor", version, disable_help_flag = true, args_conflicts_with_subcommands = true)]
@@ -76,6 +86,26 @@ pub enum Command {
     /// Write generated feedback events to a file, standard output or a Kafka topic
     #[command(disable_help_flag = true, after_help = AFTER_GENERATE_HELP)]
     Generate(GenerateOptions),
+    /// Ask a running processor how late its events are, and which max_out_of_orderness would do
+    #[command(disable_help_flag = true, after_help = AFTER_LATE_REPORT_HELP)]
+    LateReport(LateReportOptions),
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("where").required(true).multiple(true).args(["config", "url"])))]
+pub struct LateReportOptions {
+    /// The configuration of the job, for the address of its pages
+    #[arg(long, short = 'c', value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The address of a process's pages; may be repeated, for the processes of one job
+    #[arg(long, value_name = "URL")]
+    pub url: Vec<String>,
+    /// A further max_out_of_orderness to tell the share of late events for, such as 3s; may be repeated
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    pub bound: Vec<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod arguments;
 mod cpu;
 mod generate;
+mod late_report;
 mod report;
 mod run;
 mod signals;
@@ -38,6 +39,7 @@ fn dispatch(arguments: Arguments) -> ProcessorResult<ExitCode> {
         Some(Command::Run(options)) => run::run(&options),
         Some(Command::Validate(options)) => validate::validate(&options),
         Some(Command::Generate(options)) => generate::generate(&options),
+        Some(Command::LateReport(options)) => late_report::late_report(&options),
     }
 }
 

@@ -239,6 +239,9 @@ pub struct WatermarkConfig {
     pub max_future_skew: Span,
     /// How long a partition must have been silent, at its end, to be idle; `None` is never.
     pub idle_timeout: Option<Duration>,
+    /// How long every partition of the job must have been idle for the windows that are open to be closed by the wall clock;
+    /// `None` is never.
+    pub close_idle_after: Option<Duration>,
 }
 
 /// When the frontier follows the partitions' watermarks. The watermark's value is the card's formula in both.

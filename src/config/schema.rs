@@ -88,6 +88,7 @@ pub(super) const KEYS: &[Known] = &[
     key("watermark.emit_interval", SECS),
     key("watermark.max_future_skew", SECS),
     key("watermark.idle_timeout", SECS),
+    key("watermark.close_idle_after", SECS),
     key("aggregation", Section),
     key("aggregation.enabled", List),
     key("aggregation.percentiles", List),

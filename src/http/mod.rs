@@ -9,6 +9,7 @@
 //! has, or when its handle is dropped.
 
 mod frontiers;
+mod lateness;
 mod limits;
 mod pages;
 mod status_page;

@@ -1,6 +1,6 @@
 //! The routes, and what each answers.
 
-use super::{frontiers, status_page};
+use super::{frontiers, lateness, status_page};
 use crate::metrics::{
     HealthLevel, ProcessorMetrics, Snapshot, StatusBoard, export_snapshot, health, observe, readiness,
 };
@@ -13,9 +13,10 @@ use axum::routing::get;
 use serde_json::json;
 
 /// The pages, by path, with a line about each.
-pub(super) const PAGES: [(&str, &str); 5] = [
+pub(super) const PAGES: [(&str, &str); 6] = [
     ("/status", "the run at a glance"),
     ("/frontiers", "how far each operator and partition is, and who holds the frontier back (JSON)"),
+    ("/lateness", "how far events were out of order, and which max_out_of_orderness would do (JSON)"),
     ("/metrics", "counters for Prometheus"),
     ("/health", "whether the run is well (JSON)"),
     ("/ready", "whether events flow (JSON)"),
@@ -38,6 +39,7 @@ pub(super) fn router(metrics: ProcessorMetrics, board: StatusBoard) -> Router {
         .route("/", get(index))
         .route("/status", get(status))
         .route("/frontiers", get(frontiers))
+        .route("/lateness", get(lateness_page))
         .route("/metrics", get(metrics_page))
         .route("/health", get(health_page))
         .route("/ready", get(ready))
@@ -58,6 +60,11 @@ async fn status(State(shared): State<Shared>) -> Response {
 async fn frontiers(State(shared): State<Shared>) -> Response {
     let (snapshot, now) = shared.look();
     fresh(Json(frontiers::document(&snapshot, now)))
+}
+
+async fn lateness_page(State(shared): State<Shared>) -> Response {
+    let (snapshot, now) = shared.look();
+    fresh(Json(lateness::document(&snapshot, now)))
 }
 
 async fn metrics_page(State(shared): State<Shared>) -> Response {

@@ -64,8 +64,18 @@ pub(super) fn render(snapshot: &Snapshot, now: EventTime) -> String {
     partitions(&mut body, snapshot, &diagnosis, now);
     workers(&mut body, snapshot, now);
     sinks(&mut body, snapshot);
+    links(&mut body);
     let title = format!("{} \u{b7} stream processor", snapshot.phase.as_str());
     page(&title, Some(REFRESH_SECS), &body)
+}
+
+/// The other pages.
+fn links(body: &mut String) {
+    body.push_str("<p class=soft>");
+    for (path, about) in PAGES.iter().filter(|(path, _)| *path != "/status") {
+        let _ = write!(body, "<a href=\"{path}\" title=\"{about}\">{path}</a> ");
+    }
+    body.push_str("</p>");
 }
 
 fn page(title: &str, refresh: Option<u32>, body: &str) -> String {

@@ -265,6 +265,26 @@ impl<'a> View<'a> {
         self.answer(Cause::OperatorBehind, held, reason)
     }
 
+    fn explain_all_idle(&self) -> String {
+        let close_after = self.snapshot.time_rules.and_then(|rules| rules.close_idle_after);
+        let closed = self.snapshot.workers.values().all(|worker| worker.closed_idle);
+        match close_after {
+            None => "every partition is idle; the windows that are open wait for the next event \
+                     (watermark.close_idle_after_secs, which is not set, would close them by the clock)"
+                .into(),
+            Some(after) if closed => format!(
+                "every partition has been idle for {} (watermark.close_idle_after_secs): the windows were closed, the next \
+                 event opens another",
+                describe_span(after.into())
+            ),
+            Some(after) => format!(
+                "every partition is idle; the windows that are open wait for the next event, or until all partitions have \
+                 been idle for {} (watermark.close_idle_after_secs)",
+                describe_span(after.into())
+            ),
+        }
+    }
+
     /// Nothing at the sources holds the frontier.
     fn without_partition(&self) -> Diagnosis {
         let nobody = HeldBack::default();
@@ -273,8 +293,7 @@ impl<'a> View<'a> {
             return self.answer(Cause::NotStarted, nobody, "no partition is being read yet".into());
         }
         if partitions.iter().any(|partition| !partition.status.closed) {
-            let reason = "every partition is idle; the windows that are open wait for the next event".into();
-            return self.answer(Cause::AllIdle, nobody, reason);
+            return self.answer(Cause::AllIdle, nobody, self.explain_all_idle());
         }
         let done = |status: OperatorStatus| status == OperatorStatus::Done;
         match self.snapshot.least_operator() {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::event::Offset;
-use crate::metrics::{PartitionStatus, SinkStatus, StatusBoard};
+use crate::metrics::{PartitionStatus, SinkStatus, StatusBoard, TimeRules};
 use crate::time::{Epoch, Time};
 use std::time::Duration;
 
@@ -83,7 +83,26 @@ fn an_idle_partition_is_passed_over() {
     let mut idle = partition(3, at(50), Some(at(60)));
     idle.idle = true;
     board.set_partition_at(WorkerIndex(1), idle, at(60));
-    assert_eq!(diagnose(&board.snapshot(), at(61)).cause, Cause::AllIdle);
+    let reason = || {
+        let answer = diagnose(&board.snapshot(), at(61));
+        assert_eq!(answer.cause, Cause::AllIdle);
+        answer.reason
+    };
+    let waits = "every partition is idle; the windows that are open wait for the next event";
+    assert_eq!(
+        reason(),
+        format!("{waits} (watermark.close_idle_after_secs, which is not set, would close them by the clock)")
+    );
+    let close_idle_after = Some(Duration::from_secs(90));
+    board.set_time_rules(TimeRules { max_out_of_orderness: Span::ZERO, close_idle_after });
+    assert_eq!(
+        reason(),
+        format!("{waits}, or until all partitions have been idle for 90 s (watermark.close_idle_after_secs)")
+    );
+    [0, 1].into_iter().for_each(|worker| board.set_closed_idle(WorkerIndex(worker), true));
+    assert!(reason().starts_with(
+        "every partition has been idle for 90 s (watermark.close_idle_after_secs): the windows were closed"
+    ));
     board.set_partition_at(WorkerIndex(0), partition(0, at(50), Some(at(61))), at(61));
     let answer = diagnose(&board.snapshot(), at(61));
     assert_eq!((answer.cause, answer.held_back_by.worker), (Cause::PartitionSlowest, Some(WorkerIndex(0))));

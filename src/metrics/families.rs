@@ -97,7 +97,7 @@ impl Families {
                 "bad_records_total",
                 "Records that could not be read: malformed, missing_timestamp, missing_key, missing_value, not_a_number, \
                  too_large.",
-                &["reason"],
+                &["reason", "topic", "partition"],
             ),
             errors: make.counter("errors_total", "Errors of any kind: bad records, failed writes, lost connections."),
             processing_latency: make.keep(Histogram::with_opts(Maker::latency_options(

@@ -112,11 +112,8 @@ impl PartitionMetrics {
     pub(super) fn new(families: &Families, name: &PartitionName) -> Self {
         let number = name.partition.to_string();
         let counter = |reason: Reason| {
-            if reason.is_about_time() {
-                families.events_dropped.with_label_values(&[reason.as_str(), &*name.topic, number.as_str()])
-            } else {
-                families.bad_records.with_label_values(&[reason.as_str()])
-            }
+            let counters = if reason.is_about_time() { &families.events_dropped } else { &families.bad_records };
+            counters.with_label_values(&[reason.as_str(), &*name.topic, number.as_str()])
         };
         PartitionMetrics {
             rejected: Reason::ALL.into_iter().map(|reason| (reason, counter(reason))).collect(),
@@ -129,8 +126,8 @@ impl PartitionMetrics {
         }
     }
 
-    /// Counts records that made it into no window: by partition where time is the reason, else among the bad records and the
-    /// errors.
+    /// Counts records that made it into no window: among the dropped events where time is the reason, else among the bad records
+    /// and the errors.
     pub fn record_rejected(&self, reason: Reason, n: u64) {
         if let Some((_, counter)) = self.rejected.iter().find(|(known, _)| *known == reason) {
             counter.inc_by(n);

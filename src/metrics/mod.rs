@@ -14,6 +14,7 @@ mod families;
 mod frontier_log;
 mod handles;
 mod health;
+mod lateness;
 pub mod logging;
 mod process;
 mod processor;
@@ -26,10 +27,12 @@ pub(crate) use diagnose::{describe_span, display_time, group_digits};
 pub use frontier_log::{FrontierLog, LogLine};
 pub use handles::{PartitionMetrics, SinkMetrics, WorkerMetrics};
 pub use health::{Health, HealthLevel, health, readiness};
+pub use lateness::{LatenessRow, ladder as lateness_ladder, percent, share_name, short_span};
 pub use logging::init_logging;
 pub use processor::ProcessorMetrics;
 pub use reporter::{export_snapshot, observe, spawn_reporter};
 pub use snapshot::{
-    OperatorStatus, OperatorView, PartitionStatus, PartitionView, Phase, SinkStatus, Snapshot, SourceState, WorkerView,
+    OperatorStatus, OperatorView, PartitionStatus, PartitionView, Phase, SinkStatus, Snapshot, SourceState, TimeRules,
+    WorkerView,
 };
 pub use status::StatusBoard;

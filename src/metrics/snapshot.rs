@@ -4,7 +4,8 @@
 //! clock, as [`EventTime`]s, because that is what they are compared with.
 
 use crate::event::{Offset, PartitionName, WorkerIndex};
-use crate::time::{EventTime, Time};
+use crate::time::disorder::Disorder;
+use crate::time::{EventTime, Span, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,6 +89,15 @@ pub struct PartitionStatus {
     pub records: u64,
 }
 
+/// The rules of time that the pages explain things with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeRules {
+    /// How far behind the latest event an event may be and still be on time.
+    pub max_out_of_orderness: Span,
+    /// How long every partition must have been idle for the windows that are open to be closed; `None` is never.
+    pub close_idle_after: Option<Duration>,
+}
+
 /// A sink, as its thread sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkStatus {
@@ -162,6 +172,8 @@ pub struct PartitionView {
     pub changed_at: EventTime,
     /// Records not read yet, where that is known.
     pub lag: Option<u64>,
+    /// How far its events were out of order in this run.
+    pub disorder: Arc<Disorder>,
 }
 
 impl PartitionView {
@@ -180,6 +192,8 @@ pub struct WorkerView {
     pub source_since: EventTime,
     /// Events it has read.
     pub events: u64,
+    /// Whether it has let windows close because all partitions of all workers have been idle.
+    pub closed_idle: bool,
 }
 
 /// A plain copy of the board.
@@ -195,6 +209,8 @@ pub struct Snapshot {
     pub failure: Option<String>,
     /// The configured idle time-out: `None` where no one has told, `Some(None)` where partitions never become idle.
     pub idle_timeout: Option<Option<Duration>>,
+    /// The other rules of time; `None` where no one has told.
+    pub time_rules: Option<TimeRules>,
     /// The workers of this process.
     pub workers: BTreeMap<WorkerIndex, WorkerView>,
     /// The operators, by name.

@@ -4,9 +4,11 @@
 //! [`Snapshot`], a plain copy. The board adds the one thing that no single writer knows: since when something has not changed.
 
 use super::snapshot::{
-    OperatorStatus, OperatorView, PartitionStatus, PartitionView, Phase, SinkStatus, Snapshot, SourceState, WorkerView,
+    OperatorStatus, OperatorView, PartitionStatus, PartitionView, Phase, SinkStatus, Snapshot, SourceState, TimeRules,
+    WorkerView,
 };
 use crate::event::{PartitionName, WorkerIndex};
+use crate::time::disorder::Disorder;
 use crate::time::{EventTime, Time};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +27,7 @@ struct State {
     phase_since: EventTime,
     failure: Option<String>,
     idle_timeout: Option<Option<Duration>>,
+    time_rules: Option<TimeRules>,
     workers: BTreeMap<WorkerIndex, WorkerView>,
     operators: BTreeMap<&'static str, OperatorView>,
     partitions: BTreeMap<PartitionName, PartitionView>,
@@ -52,6 +55,7 @@ impl StatusBoard {
                 phase_since: now,
                 failure: None,
                 idle_timeout: None,
+                time_rules: None,
                 workers: BTreeMap::new(),
                 operators: BTreeMap::new(),
                 partitions: BTreeMap::new(),
@@ -82,6 +86,11 @@ impl StatusBoard {
     /// frontier back.
     pub fn set_idle_timeout(&self, timeout: Option<Duration>) {
         self.state().idle_timeout = Some(timeout);
+    }
+
+    /// Says what the rules of time are, for the pages to explain things with.
+    pub fn set_time_rules(&self, rules: TimeRules) {
+        self.state().time_rules = Some(rules);
     }
 
     /// Says what a worker's source is doing.
@@ -139,9 +148,16 @@ impl StatusBoard {
                 view.status = status;
             }
             None => {
-                let view = PartitionView { worker, changed_at: now, lag: None, status };
+                let view = PartitionView { worker, changed_at: now, lag: None, disorder: Arc::default(), status };
                 state.partitions.insert(view.status.name.clone(), view);
             }
+        }
+    }
+
+    /// Says how far a partition's events were out of order so far; the partition must have been told of.
+    pub fn set_disorder(&self, name: &PartitionName, disorder: Disorder) {
+        if let Some(view) = self.state().partitions.get_mut(name) {
+            view.disorder = Arc::new(disorder);
         }
     }
 
@@ -163,6 +179,11 @@ impl StatusBoard {
         }
     }
 
+    /// Says whether a worker has let windows close because all partitions of all workers have been idle.
+    pub fn set_closed_idle(&self, worker: WorkerIndex, closed: bool) {
+        self.state().worker(worker, EventTime::now()).closed_idle = closed;
+    }
+
     /// Where the run is.
     pub fn phase(&self) -> Phase {
         self.state().phase
@@ -177,6 +198,7 @@ impl StatusBoard {
             phase_since: state.phase_since,
             failure: state.failure.clone(),
             idle_timeout: state.idle_timeout,
+            time_rules: state.time_rules,
             workers: state.workers.clone(),
             operators: state.operators.values().cloned().collect(),
             partitions: state.partitions.values().cloned().collect(),
@@ -201,6 +223,7 @@ impl State {
             source: SourceState::Connecting,
             source_since: now,
             events: 0,
+            closed_idle: false,
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{GroupingKey, JsonDecoder, ValueSink};
 use crate::metrics::ProcessorMetrics;
 use crate::runtime::{ConfiguredInput, Input, Job, SinkPlan};
-use crate::sink::{IntoSinkSpec, SideSpec, SinkSpec};
+use crate::sink::{DeadLetterSink, IntoSinkSpec, LateEventHandler, SideSpec, SinkSpec};
 use crate::source::memory::EventInput;
 use crate::state::StateBackend;
 use crate::time::{EventTime, Span};
@@ -232,6 +232,46 @@ impl<T: Send + 'static> PipelineBuilder<T> {
         self
     }
 
+    /// What is done with events that are too late, expired or of the future: as [`PipelineBuilder::with_late_sink`], with a
+    /// handler of the program's own, which may be a closure.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> llm_optimizer_processor::ProcessorResult<()> {
+    /// use llm_optimizer_processor::*;
+    /// use chrono::{DateTime, Duration as Length, Utc};
+    /// use std::sync::{Arc, Mutex};
+    /// use std::time::Duration;
+    ///
+    /// let noon: DateTime<Utc> = "2026-09-21T12:00:00Z".parse().unwrap();
+    /// let at = move |second| FeedbackEvent::new(noon + Length::seconds(second), "gateway", "metric").with("cost_usd", 1);
+    /// let late = Arc::new(Mutex::new(Vec::new()));
+    /// let kept = Arc::clone(&late);
+    ///
+    /// create_pipeline::<FeedbackEvent>()
+    ///     .with_iterator_source([at(100), at(3), at(70)])
+    ///     .with_watermark_generator(BoundedOutOfOrdernessWatermark::new(Duration::from_secs(30)))
+    ///     .with_late_event_handler(move |event: SideRecord| {
+    ///         kept.lock().unwrap().push((event.reason, event.late_by.map(Duration::from)));
+    ///         Ok(())
+    ///     })
+    ///     .with_sink(StdoutSink)
+    ///     .build()?
+    ///     .run()
+    ///     .await?;
+    ///
+    /// assert_eq!(*late.lock().unwrap(), [(Reason::Late, Some(Duration::from_secs(67)))]);
+    /// # Ok(()) }
+    /// ```
+    pub fn with_late_event_handler(self, handler: impl LateEventHandler + 'static) -> Self {
+        self.with_late_sink(SideSpec::late_events(handler))
+    }
+
+    /// What is done with records that cannot be read: as [`PipelineBuilder::with_dead_letter`], with a sink of the program's own,
+    /// which may be a closure. Sets the policy [`ErrorPolicy::DeadLetter`].
+    pub fn with_dead_letter_sink(self, sink: impl DeadLetterSink + 'static) -> Self {
+        self.with_dead_letter(SideSpec::dead_letters(sink))
+    }
+
     /// Where records go that cannot be read; sets the policy [`ErrorPolicy::DeadLetter`].
     pub fn with_dead_letter(mut self, dead_letter: SideSpec) -> Self {
         self.dead_letter = Some(dead_letter);
@@ -279,6 +319,14 @@ impl<T: Send + 'static> PipelineBuilder<T> {
         if self.config.error_handling.policy == ErrorPolicy::DeadLetter && self.dead_letter.is_none() {
             self.problems.push(
                 "the error policy is dead_letter, while nothing says where dead letters go; call .with_dead_letter(..)"
+                    .into(),
+            );
+        }
+        let watermark = &self.config.watermark;
+        if watermark.close_idle_after.is_some() && watermark.idle_timeout.is_none() {
+            self.problems.push(
+                "windows are to be closed when all partitions have been idle, while none ever becomes idle; set an idle \
+                 time-out too, or leave out .with_close_idle_after(..)"
                     .into(),
             );
         }

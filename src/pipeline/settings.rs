@@ -83,6 +83,13 @@ impl<T: Send + 'static> PipelineBuilder<T> {
         self
     }
 
+    /// How long every partition of Kafka must have been idle for the windows that are open to be closed by the wall clock; never,
+    /// by default and for `None`: then they wait for the next event.
+    pub fn with_close_idle_after(mut self, idle_for: Option<Duration>) -> Self {
+        self.config.watermark.close_idle_after = idle_for;
+        self
+    }
+
     /// Which aggregates are computed; by default all, with p50, p95 and p99.
     pub fn with_aggregation(mut self, aggregation: AggregationConfig) -> Self {
         self.config.aggregation = aggregation;

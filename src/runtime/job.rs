@@ -7,7 +7,7 @@ use crate::aggregate::AggregatePlan;
 use crate::config::{AggregateKind, ProcessorConfig, StateBackendKind, ValueFields};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::http;
-use crate::metrics::{Phase, ProcessorMetrics, StatusBoard, spawn_reporter};
+use crate::metrics::{Phase, ProcessorMetrics, StatusBoard, TimeRules, spawn_reporter};
 use crate::sink::{self, ResultSink, RetryPolicy, SideOutputs, SideSpec, SinkHub, SinkSpec};
 use crate::source::IntakeRules;
 use crate::source::file;
@@ -173,6 +173,10 @@ pub struct Running {
 impl Running {
     fn start(job: Job, topology: &Topology) -> ProcessorResult<Arc<Self>> {
         job.board.set_idle_timeout(job.config.watermark.idle_timeout);
+        job.board.set_time_rules(TimeRules {
+            max_out_of_orderness: job.config.watermark.max_out_of_orderness,
+            close_idle_after: job.config.watermark.close_idle_after,
+        });
         let process = topology.process();
         let observer = MetricsSinkObserver::new(&job.metrics);
         let sinks: Vec<Box<dyn ResultSink>> = match &job.sinks {

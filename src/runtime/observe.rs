@@ -10,7 +10,7 @@ use crate::metrics::{
 use crate::sink::{SinkHub, SinkObserver};
 use crate::source::kafka::SourceObserver;
 use crate::source::operator::SourceTurn;
-use crate::source::{Partition, Polled};
+use crate::source::{Intake, Partition, Polled};
 use crate::time::{EventTime, Time};
 use crate::window::WindowTurn;
 use std::cell::RefCell;
@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 /// How often what costs something (the size of the state) is measured.
 const SIZE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the distributions of disorder are copied.
+const DISORDER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What one worker did, shared by the observers of its operators.
 pub type Tally = Rc<RefCell<Summary>>;
@@ -36,8 +38,12 @@ pub struct SourceWatch {
     partitions: Vec<PartitionMetrics>,
     tally: Tally,
     last_status: Option<Instant>,
+    last_disorder: Option<Instant>,
+    /// Records of each partition when its disorder was last copied.
+    copied_at: Vec<u64>,
     state: Option<SourceState>,
     holds: Option<Option<EventTime>>,
+    closed_idle: bool,
 }
 
 impl SourceWatch {
@@ -51,8 +57,11 @@ impl SourceWatch {
             partitions: Vec::new(),
             tally,
             last_status: None,
+            last_disorder: None,
+            copied_at: Vec::new(),
             state: None,
             holds: None,
+            closed_idle: false,
         }
     }
 
@@ -72,6 +81,25 @@ impl SourceWatch {
                 self.board.set_partition(self.worker, status_of(partition, now));
             }
             self.note_frontier(turn.holds);
+            if self.closed_idle != turn.closed_idle {
+                self.closed_idle = turn.closed_idle;
+                self.board.set_closed_idle(self.worker, turn.closed_idle);
+            }
+            if finished || self.last_disorder.is_none_or(|last| now.duration_since(last) >= DISORDER_INTERVAL) {
+                self.last_disorder = Some(now);
+                self.note_disorder(turn.intake);
+            }
+        }
+    }
+
+    /// Copies the distributions that have grown.
+    fn note_disorder(&mut self, intake: &Intake) {
+        self.copied_at.resize(intake.partitions().len(), 0);
+        for (partition, copied_at) in intake.partitions().zip(&mut self.copied_at) {
+            if *copied_at != partition.records {
+                *copied_at = partition.records;
+                self.board.set_disorder(&partition.name, partition.disorder.clone());
+            }
         }
     }
 

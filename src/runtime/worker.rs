@@ -119,6 +119,7 @@ impl<'a> Share<'a> {
             credits: self.credits.clone(),
             control: self.running.control().clone(),
             emit_interval: job.config.watermark.emit_interval,
+            close_idle_after: job.config.watermark.close_idle_after,
             peers: PeerTable::new(self.peers),
             written: Rc::new(move || written.with_frontier(|frontier| frontier.iter().map(Time::event_time).min())),
             side_outputs: self.running.side_outputs().clone(),

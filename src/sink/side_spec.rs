@@ -1,6 +1,7 @@
 //! Where a pipeline's late records and dead letters go: built-in destinations by their descriptors, and users' own.
 
 use super::file::ProcessIdentity;
+use super::handlers::{DeadLetterSink, LateEventHandler, dead_letter_side, late_side};
 use super::kafka::KafkaSide;
 use super::side_output::{FileSide, SideSink};
 use super::{SideRecord, SinkContext};
@@ -45,6 +46,16 @@ impl SideSpec {
     /// record, as the retry policy says.
     pub fn each(call: impl FnMut(&SideRecord) -> ProcessorResult<()> + Send + 'static) -> Self {
         Self::sink(Each { call, taken: 0 })
+    }
+
+    /// A handler of late events, of the program's own.
+    pub fn late_events(handler: impl LateEventHandler + 'static) -> Self {
+        SideSpec::User(late_side(handler))
+    }
+
+    /// A sink of dead letters, of the program's own.
+    pub fn dead_letters(sink: impl DeadLetterSink + 'static) -> Self {
+        SideSpec::User(dead_letter_side(sink))
     }
 
     /// Makes the sink for one process of `job`. A file is opened; Kafka is connected to later, on the sink's thread.

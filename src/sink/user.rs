@@ -4,13 +4,13 @@
 //! runtime of its own, so that neither a slow sink nor the user's runtime gets in the way of the other. Timers and sockets of
 //! tokio work; they make progress while one of the sink's calls is running.
 
+use super::driver::Driver;
 use super::{ResultOp, ResultRow, ResultSink, ResultValue, SinkContext};
 use crate::aggregate::{AggregationResult, Window};
-use crate::error::{ProcessorError, ProcessorResult};
+use crate::error::ProcessorResult;
 use crate::event::GroupingKey;
 use async_trait::async_trait;
 use std::sync::Arc;
-use tokio::runtime::Runtime;
 
 /// A destination of `T`, usually [`AggregationResult`].
 ///
@@ -105,8 +105,7 @@ pub fn to_aggregation_result(row: &ResultRow) -> AggregationResult {
 pub(super) struct UserSink {
     sink: Arc<dyn EventSink<AggregationResult>>,
     name: String,
-    /// Made on the sink's thread.
-    runtime: Option<Runtime>,
+    driver: Driver,
     /// Rows of the current batch that the user's sink has taken: a batch that is given again goes on from there.
     taken: usize,
 }
@@ -114,24 +113,14 @@ pub(super) struct UserSink {
 impl UserSink {
     pub fn new(sink: Arc<dyn EventSink<AggregationResult>>) -> Self {
         let name = sink.name().to_owned();
-        UserSink { sink, name, runtime: None, taken: 0 }
+        UserSink { sink, name, driver: Driver::default(), taken: 0 }
     }
 
     fn drive<F: Future<Output = ProcessorResult<()>>>(
         &mut self,
         call: impl FnOnce(Arc<dyn EventSink<AggregationResult>>) -> F,
     ) -> ProcessorResult<()> {
-        if self.runtime.is_none() {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| ProcessorError::io(format!("starting the runtime of sink `{}`", self.name), error))?;
-            self.runtime = Some(runtime);
-        }
-        match &self.runtime {
-            Some(runtime) => runtime.block_on(call(Arc::clone(&self.sink))),
-            None => Err(ProcessorError::Runtime(format!("sink `{}` has no runtime", self.name))),
-        }
+        self.driver.drive(&self.name, call(Arc::clone(&self.sink)))
     }
 }
 
@@ -173,6 +162,7 @@ impl ResultSink for UserSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ProcessorError;
     use crate::sink::context::tests::detached;
     use crate::sink::encode::tests::documented_row;
     use std::sync::Mutex;

@@ -96,6 +96,8 @@ pub struct Intake {
     counts: IntakeCounts,
     ready: bool,
     latest_allowed: EventTime,
+    /// The latest watermark against which a row of a partition that was idle was judged.
+    refined_at: EventTime,
     /// Below this the frontier may have passed: the time of the capability with which this poll's rows are sent.
     sending_at: EventTime,
     read_at_micros: i64,
@@ -128,6 +130,7 @@ impl Intake {
             counts: IntakeCounts::default(),
             ready: false,
             latest_allowed: EventTime::MAX,
+            refined_at: EventTime::MIN,
             sending_at: EventTime::MIN,
             read_at_micros: 0,
         }
@@ -279,14 +282,22 @@ impl Intake {
             return Err(Rejection::Future);
         }
         let watermark = state.partition.watermark.watermark();
-        let late = match state.partition.watermark.judge(time, self.rules.windowing.allowed_lateness()) {
+        let behind = state.partition.watermark.max_seen().since(time);
+        state.partition.disorder.record(behind, time < watermark);
+        let mut late = match state.partition.watermark.judge(time, self.rules.windowing.allowed_lateness()) {
             Lateness::OnTime => None,
             Lateness::Accepted => Some(watermark),
             Lateness::TooLate(by) => return Err(Rejection::Late(watermark, by)),
         };
         state.partition.watermark.observe(time);
-        if state.partition.returned && self.rules.windowing.is_closed_at(time, self.sending_at) {
-            return Err(Rejection::Expired(self.sending_at));
+        let was_late = late.is_some();
+        if state.partition.returned && time < self.sending_at {
+            if self.rules.windowing.is_closed_at(time, self.sending_at) {
+                return Err(Rejection::Expired(self.sending_at));
+            }
+            // The frontier did not wait for this partition: a window that has fired without the row is refined by it.
+            late = late.max(Some(self.sending_at));
+            self.refined_at = self.refined_at.max(self.sending_at);
         }
         if state.partition.closed_before > EventTime::MIN
             && self.rules.windowing.last_end(time) <= state.partition.closed_before
@@ -299,7 +310,7 @@ impl Intake {
             state.note_needed(offset, time, &self.rules.windowing);
         }
         self.counts.events += 1;
-        self.counts.late += u64::from(late.is_some());
+        self.counts.late += u64::from(was_late);
         Ok(Verdict::Taken(late))
     }
 
@@ -361,6 +372,17 @@ impl Intake {
     /// The partitions, in the order in which they were opened.
     pub fn partitions(&self) -> impl ExactSizeIterator<Item = &Partition> {
         self.partitions.iter().map(|state| &state.partition)
+    }
+
+    /// The frontier at which everything is complete that the events so far are part of: the last window of the latest of them,
+    /// and the refinements. [`EventTime::MIN`] before the first event.
+    pub fn complete_at(&self) -> EventTime {
+        let latest = self.partitions().map(|partition| partition.watermark.max_seen()).max();
+        let Some(latest) = latest.filter(|latest| *latest > EventTime::MIN) else { return EventTime::MIN };
+        let windowing = &self.rules.windowing;
+        let last_end = windowing.last_end(latest).max(windowing.slice(latest).end);
+        // What ends at a frontier has fired; it is settled when the frontier has passed it.
+        last_end.max(self.refined_at).saturating_add(Span::from_millis(1))
     }
 
     /// Whether [`Intake::set_ready`] was called.
@@ -427,19 +449,19 @@ impl Rejection {
     }
 
     fn describe(&self, time: EventTime, rules: &IntakeRules) -> String {
+        let cause = probable_cause(rules.timestamp_format, time);
+        let cause = cause.map(|cause| format!("; {cause}")).unwrap_or_default();
         match self {
             Rejection::Late(watermark, by) => format!(
-                "{} ms behind its partition's watermark {watermark}; allowed_lateness is {} ms",
+                "{} ms behind its partition's watermark {watermark}; allowed_lateness is {} ms{cause}",
                 by.as_millis(),
                 rules.windowing.allowed_lateness().as_millis()
             ),
             Rejection::Expired(frontier) => {
-                format!("its partition was idle, and the frontier has passed its window: {frontier}")
+                format!("its partition was idle, and the frontier has passed its window: {frontier}{cause}")
             }
             Rejection::Future => {
                 let skew = rules.watermark.max_future_skew.as_millis();
-                let cause = probable_cause(rules.timestamp_format, time);
-                let cause = cause.map(|cause| format!("; {cause}")).unwrap_or_default();
                 format!("{time} is further ahead of the wall clock than max_future_skew, {skew} ms{cause}")
             }
         }

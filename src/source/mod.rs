@@ -6,6 +6,7 @@
 
 pub mod file;
 pub mod generator;
+mod idle_close;
 mod intake;
 pub mod kafka;
 mod lines;

@@ -8,6 +8,7 @@
 //! the worker by itself, or is asked again after the time it names. When the end is asked for, it stops reading and keeps its
 //! capabilities: windows that are not complete must not fire.
 
+use super::idle_close::IdleClose;
 use super::peers::{PeerTable, PeerWord};
 use super::{Intake, IntakeCounts, Partition, Polled, Settled, Source};
 use crate::event::{RowBatch, WorkerIndex};
@@ -39,6 +40,8 @@ pub struct SourceSettings {
     pub control: Control,
     /// The least wall-clock time between two advances of the watermarks.
     pub emit_interval: Option<Duration>,
+    /// How long all partitions of all workers must have been idle for the windows that are open to be closed; `None` is never.
+    pub close_idle_after: Option<Duration>,
     /// The last words of all workers.
     pub peers: PeerTable,
     /// The frontier behind the sinks: results of windows that end before it are written. `None` when all are.
@@ -59,6 +62,8 @@ pub struct SourceTurn<'a> {
     pub polled: Option<Polled>,
     /// The worker's capability.
     pub holds: Option<EventTime>,
+    /// Whether the windows were closed because all partitions of all workers have been idle.
+    pub closed_idle: bool,
 }
 
 /// The streams that leave the source operator.
@@ -94,6 +99,8 @@ pub fn source<'scope>(
         let for_words = capabilities.pop().expect("one capability an output");
         let for_rows = capabilities.pop().expect("one capability an output");
         let mut operator = SourceOperator {
+            idle_close: IdleClose::new(settings.close_idle_after),
+            closed_idle: false,
             source,
             intake,
             capabilities: Some(Capabilities { worker: for_rows, words: for_words, partitions: Vec::new() }),
@@ -128,6 +135,8 @@ struct SourceOperator {
     capabilities: Option<Capabilities>,
     settings: SourceSettings,
     activator: Activator,
+    idle_close: IdleClose,
+    closed_idle: bool,
     last_advance: Option<Instant>,
     last_housekeeping: Instant,
     last_word: Option<PeerWord>,
@@ -197,7 +206,7 @@ impl SourceOperator {
             return;
         }
         self.last_advance = Some(now);
-        let target = self.worker_target();
+        let target = self.worker_target(now);
         let Some(capabilities) = &mut self.capabilities else { return };
         capabilities.partitions.resize_with(self.intake.partitions().len(), || None);
         for (partition, capability) in self.intake.partitions().zip(&mut capabilities.partitions) {
@@ -208,16 +217,19 @@ impl SourceOperator {
     }
 
     /// Where the worker's own capability belongs: at its slowest active partition, or where the other workers are.
-    fn worker_target(&self) -> EventTime {
+    fn worker_target(&mut self, now: Instant) -> EventTime {
         if !self.intake.is_ready() {
             return EventTime::MIN;
         }
-        match self.word().least_active {
+        let word = self.word();
+        self.settings.peers.hear(word);
+        // Who was asked to end closes nothing that is not complete.
+        let all_idle = self.settings.peers.all_idle().filter(|_| !self.settings.control.is_stopping());
+        let complete = self.idle_close.look(all_idle, now);
+        self.closed_idle = complete.is_some();
+        match word.least_active {
             Some(watermark) => watermark,
-            None => {
-                self.settings.peers.hear(self.word());
-                self.settings.peers.where_the_others_are()
-            }
+            None => self.settings.peers.where_the_others_are().max(complete.unwrap_or(EventTime::MIN)),
         }
     }
 
@@ -226,7 +238,8 @@ impl SourceOperator {
         let least_active = partitions().filter(|p| p.is_active()).map(|p| p.watermark.watermark()).min();
         let least_active = if self.intake.is_ready() { least_active } else { Some(EventTime::MIN) };
         let greatest = partitions().map(|p| p.watermark.watermark()).max().unwrap_or(EventTime::MIN);
-        PeerWord { worker: self.settings.worker, least_active, greatest }
+        let complete_at = self.intake.complete_at();
+        PeerWord { worker: self.settings.worker, least_active, greatest, complete_at }
     }
 
     /// Tells the other workers where this one is, when that has changed.
@@ -270,7 +283,13 @@ impl SourceOperator {
     fn report(&mut self, polled: Option<Polled>) {
         let counts = self.intake.take_counts();
         let holds = self.capabilities.as_ref().map(|capabilities| capabilities.worker.time().event_time());
-        (self.settings.observer)(SourceTurn { counts, intake: &self.intake, polled, holds });
+        (self.settings.observer)(SourceTurn {
+            counts,
+            intake: &self.intake,
+            polled,
+            holds,
+            closed_idle: self.closed_idle,
+        });
     }
 
     fn schedule_next(&self, polled: Option<Polled>) {

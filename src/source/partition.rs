@@ -2,6 +2,7 @@
 
 use super::{PartitionSlot, Settled};
 use crate::event::{Offset, PartitionName};
+use crate::time::disorder::Disorder;
 use crate::time::watermark::PartitionWatermark;
 use crate::time::{EventTime, Span};
 use std::collections::VecDeque;
@@ -14,6 +15,8 @@ pub struct Partition {
     pub name: PartitionName,
     /// Its watermark.
     pub watermark: PartitionWatermark,
+    /// How far its events were behind the latest ones before them.
+    pub disorder: Disorder,
     /// The record after the last one taken.
     pub position: Offset,
     /// Windows that end at or before this were complete in an earlier run.
@@ -39,6 +42,7 @@ impl Partition {
         Self {
             name,
             watermark: PartitionWatermark::new(max_out_of_orderness),
+            disorder: Disorder::default(),
             position: Offset(0),
             closed_before,
             idle: false,

@@ -24,6 +24,8 @@ pub struct PeerWord {
     pub least_active: Option<EventTime>,
     /// The greatest watermark that any of its partitions had.
     pub greatest: EventTime,
+    /// Where everything is complete that its events are part of; [`EventTime::MIN`] where it had none.
+    pub complete_at: EventTime,
 }
 
 /// The last word of every worker. Clones are the same table.
@@ -39,6 +41,7 @@ impl PeerTable {
             worker: WorkerIndex(worker as u32),
             least_active: Some(EventTime::MIN),
             greatest: EventTime::MIN,
+            complete_at: EventTime::MIN,
         };
         Self { words: Rc::new(RefCell::new((0..peers).map(silent).collect())) }
     }
@@ -55,6 +58,13 @@ impl PeerTable {
         let words = self.words.borrow();
         let least_active = words.iter().filter_map(|word| word.least_active).min();
         least_active.unwrap_or_else(|| words.iter().map(|word| word.greatest).max().unwrap_or(EventTime::MIN))
+    }
+
+    /// Where everything is complete that the events of all workers are part of, if no worker has an active partition.
+    pub fn all_idle(&self) -> Option<EventTime> {
+        let words = self.words.borrow();
+        let all = words.iter().all(|word| word.least_active.is_none());
+        all.then(|| words.iter().map(|word| word.complete_at).max().unwrap_or(EventTime::MIN))
     }
 }
 
@@ -82,6 +92,7 @@ mod tests {
             worker: WorkerIndex(worker),
             least_active: least_active.map(EventTime::from_millis),
             greatest: EventTime::from_millis(greatest),
+            complete_at: EventTime::from_millis(greatest + 10),
         }
     }
 
@@ -105,7 +116,11 @@ mod tests {
     fn when_all_are_idle_the_latest_watermark_holds() {
         let table = PeerTable::new(2);
         table.hear(word(0, None, 90));
+        assert_eq!(table.all_idle(), None, "one has not spoken");
         table.hear(word(1, None, 70));
         assert_eq!(table.where_the_others_are(), EventTime::from_millis(90));
+        assert_eq!(table.all_idle(), Some(EventTime::from_millis(100)));
+        table.hear(word(1, Some(70), 70));
+        assert_eq!(table.all_idle(), None);
     }
 }

@@ -5,6 +5,7 @@
 //! which epochs are complete. An [`EventTime`] is what people see (milliseconds since 1970, signed); inside `Time` it is an
 //! order-preserving `u64`, because a timestamp needs a least element.
 
+pub mod disorder;
 mod event_time;
 mod timestamp;
 pub mod watermark;

@@ -3,6 +3,7 @@
 mod cluster;
 mod exit_codes;
 mod generate;
+mod late_report;
 mod pages;
 mod program;
 mod readme;

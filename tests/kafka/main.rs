@@ -2,8 +2,10 @@
 //! broker start their own.
 
 mod events;
+mod idleness;
 mod outages;
 mod pipeline;
+mod poison;
 mod pressure;
 mod program;
 mod records;

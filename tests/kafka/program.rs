@@ -150,6 +150,16 @@ impl Program {
         signal(&self.child, libc::SIGTERM);
     }
 
+    /// Stops it in its tracks, as a machine that stands still would.
+    pub fn pause(&self) {
+        signal(&self.child, libc::SIGSTOP);
+    }
+
+    /// Lets it go on after [`Program::pause`].
+    pub fn resume(&self) {
+        signal(&self.child, libc::SIGCONT);
+    }
+
     /// Ends it as a power failure would.
     pub fn kill(&mut self) {
         self.child.kill().expect("the process is ours");

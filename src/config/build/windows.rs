@@ -107,12 +107,21 @@ pub(super) fn watermark(reader: &mut Reader, root: &Section<'_>) -> WatermarkCon
     }
     let max_future_skew = reader.duration(&section, "max_future_skew", Unit::Seconds, 3_600_000, 0);
     let idle_timeout = reader.optional_duration(&section, "idle_timeout", Unit::Seconds, Some(60_000));
+    let close_idle_after = reader.optional_duration(&section, "close_idle_after", Unit::Seconds, None);
+    if idle_timeout.sound && idle_timeout.value.is_none() && close_idle_after.value.is_some() {
+        let problem = Problem::new(
+            "set, while watermark.idle_timeout_secs is null: no partition ever becomes idle",
+            "set watermark.idle_timeout_secs too, or leave this out",
+        );
+        reader.error(&close_idle_after.origin, &close_idle_after.path, problem);
+    }
     WatermarkConfig {
         strategy: strategy.value,
         max_out_of_orderness: span(&max_out_of_orderness),
         emit_interval: emit_interval.value.map(millis),
         max_future_skew: span(&max_future_skew),
         idle_timeout: idle_timeout.value.map(millis),
+        close_idle_after: close_idle_after.value.map(millis),
     }
 }
 

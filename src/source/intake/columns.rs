@@ -10,6 +10,7 @@ use crate::event::{Offset, RowColumns};
 use crate::exchange::KeyAddress;
 use crate::source::NoOrigin;
 use crate::time::EventTime;
+use crate::time::disorder::Stretch;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::hash::Hash;
@@ -79,17 +80,14 @@ impl Intake {
         let state = &mut self.partitions[slot.0 as usize];
         let partition = &mut state.partition;
         let special = partition.idle || partition.returned || partition.closed_before > EventTime::MIN;
-        let mut watermark = partition.watermark.clone();
-        let (mut on_time, mut latest) = (!special, EventTime::MIN);
-        for time in times {
-            on_time &= *time >= watermark.watermark();
-            watermark.observe(*time);
-            latest = latest.max(*time);
-        }
-        if !on_time || latest > self.latest_allowed {
+        let stretch = Stretch::of(partition.watermark.max_seen(), times);
+        let on_time = stretch.is_within(self.rules.watermark.max_out_of_orderness);
+        let latest = stretch.latest();
+        if special || !on_time || latest > self.latest_allowed {
             return false;
         }
-        partition.watermark = watermark;
+        partition.disorder.record_on_time(stretch, times);
+        partition.watermark.observe(latest);
         partition.position = Offset(first.0 + times.len() as i64);
         partition.records += times.len() as u64;
         state.polled = true;
@@ -203,6 +201,7 @@ mod tests {
         counts: IntakeCounts,
         partition: (Offset, u64, EventTime, bool),
         settled: Vec<crate::source::Settled>,
+        disorder: (Vec<(Span, u64)>, Span, u64),
     }
 
     fn outcome(
@@ -220,6 +219,7 @@ mod tests {
                 emit_interval: None,
                 max_future_skew: Span::from_millis(100),
                 idle_timeout: None,
+                close_idle_after: None,
             },
             timestamp_format: TimestampFormat::Rfc3339,
             windowing: Windowing::new(&WindowConfig { kind, allowed_lateness: Span::from_millis(15) }).unwrap(),
@@ -242,9 +242,11 @@ mod tests {
         let counts = intake.take_counts();
         let settled = intake.settle(EventTime::from_millis(40));
         let partition = &intake.partitions[0].partition;
+        let disorder = &partition.disorder;
+        let disorder = (disorder.buckets().collect(), disorder.greatest(), disorder.late());
         let partition = (partition.position, partition.records, partition.watermark.watermark(), partition.returned);
         let refused = std::mem::take(&mut *refused.lock().unwrap());
-        Outcome { sent: sent(&batches), refused, counts, partition, settled }
+        Outcome { sent: sent(&batches), refused, counts, partition, settled, disorder }
     }
 
     fn row() -> impl Strategy<Value = Given> {
