@@ -85,7 +85,7 @@ fn processor(rows: &Arc<Vec<Row>>) {
 /// Runs rows through the processor, tumbling windows of so many seconds, all aggregates, nobody taking the results.
 pub fn run_rows(rows: impl Iterator<Item = Row> + Send + 'static, window_secs: i64) -> Summary {
     let mut config = bench_config("[stdout]");
-    config.windows.kind = WindowKind::Tumbling { size: Span::from_millis(window_secs * 1000) };
+    config.windows.kind = WindowKind::tumbling(Span::from_millis(window_secs * 1000));
     let input = Box::new(RowInput(Mutex::new(Some(Box::new(rows)))));
     let job = Job::new(config, input, plan(), Naming::Bare, vec!["value".into()], SinkPlan::Given(Vec::new()));
     job.expect("a job").run(&Topology::single(NonZeroUsize::MIN)).expect("the job runs")

@@ -20,7 +20,7 @@ use crate::exchange::Router;
 use crate::sink::SideRecord;
 use crate::time::watermark::Lateness;
 use crate::time::{EventTime, Span};
-use crate::window::Windowing;
+use crate::window::{ClosedBefore, Windowing};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -57,6 +57,8 @@ pub struct IntakeRules {
     pub timestamp_format: TimestampFormat,
     /// The windows, for their ends and the allowed lateness.
     pub windowing: Windowing,
+    /// Told what an earlier run has completed.
+    pub closed: ClosedBefore,
     /// What becomes of bad records.
     pub policy: ErrorPolicy,
     /// Where records go that time rules out.
@@ -131,6 +133,7 @@ impl Intake {
     ///
     /// `closed_before` is what [`Settled`] said in an earlier run of the same job, or [`EventTime::MIN`].
     pub fn open_partition(&mut self, name: PartitionName, closed_before: EventTime) -> PartitionSlot {
+        self.rules.closed.note(closed_before);
         let slot = PartitionSlot(self.partitions.len() as u32);
         let mut partition = Partition::new(name, closed_before, self.rules.watermark.max_out_of_orderness);
         partition.returned = self.ready;
@@ -285,10 +288,16 @@ impl Intake {
             Lateness::TooLate(by) => return Err(Rejection::Late(watermark, by)),
         };
         state.partition.watermark.observe(time);
-        if state.partition.returned && self.rules.windowing.is_closed_at(time, self.sending_at) {
-            return Err(Rejection::Expired(self.sending_at));
+        let mut late = late;
+        if state.partition.returned && time < self.sending_at {
+            if self.rules.windowing.is_closed_at(time, self.sending_at) {
+                return Err(Rejection::Expired(self.sending_at));
+            }
+            // The frontier is ahead of the partition: its windows may have fired.
+            late = Some(watermark.max(self.sending_at));
         }
         if state.partition.closed_before > EventTime::MIN
+            && self.rules.windowing.ends_are_known()
             && self.rules.windowing.last_end(time) <= state.partition.closed_before
         {
             self.counts.replayed += 1;
@@ -371,11 +380,12 @@ impl Intake {
         self.ready
     }
 
-    /// What is settled newly when the results of all windows that end before `frontier` are written.
-    pub fn settle(&mut self, frontier: EventTime) -> Vec<Settled> {
+    /// What is settled newly when the results of all windows that end before `frontier` are written, and windows need rows from
+    /// `needed` on (their times plus the allowed lateness) beyond what the rows say themselves.
+    pub fn settle(&mut self, frontier: EventTime, needed: EventTime) -> Vec<Settled> {
         let lateness = self.rules.windowing.allowed_lateness();
         let settle = |(index, state): (usize, &mut PartitionIntake)| {
-            state.partition.settle(PartitionSlot(index as u32), frontier, lateness)
+            state.partition.settle(PartitionSlot(index as u32), frontier, needed, lateness)
         };
         self.partitions.iter_mut().enumerate().filter_map(settle).collect()
     }

@@ -42,6 +42,9 @@ pub struct SourceSettings {
     pub peers: PeerTable,
     /// The frontier behind the sinks: results of windows that end before it are written. `None` when all are.
     pub written: Rc<dyn Fn() -> Option<EventTime>>,
+    /// From where windows need rows, by the rows' times plus the allowed lateness, where the rows do not say it themselves. `None`
+    /// when none are.
+    pub needed: Rc<dyn Fn() -> Option<EventTime>>,
     /// Whether everything that went to side outputs is written: settled offsets wait for it.
     pub side_outputs_settled: Rc<dyn Fn() -> bool>,
     /// Told after each turn what happened in it.
@@ -101,7 +104,7 @@ pub fn source<'scope>(
             last_advance: None,
             last_housekeeping: Instant::now(),
             last_word: None,
-            settled_at: EventTime::MIN,
+            settled_at: (EventTime::MIN, EventTime::MIN),
             pending_settled: Vec::new(),
         };
         move |_frontiers| {
@@ -130,7 +133,7 @@ struct SourceOperator {
     last_advance: Option<Instant>,
     last_housekeeping: Instant,
     last_word: Option<PeerWord>,
-    settled_at: EventTime,
+    settled_at: (EventTime, EventTime),
     pending_settled: Vec<Settled>,
 }
 
@@ -248,14 +251,21 @@ impl SourceOperator {
             return;
         }
         self.last_housekeeping = now;
-        let written = (self.settings.written)().unwrap_or(EventTime::MAX);
-        if self.pending_settled.is_empty() && written > self.settled_at {
-            self.settled_at = written;
-            self.pending_settled = self.intake.settle(written);
+        let (written, needed) = self.done_with();
+        if self.pending_settled.is_empty() && (written, needed) != self.settled_at {
+            self.settled_at = (written, needed);
+            self.pending_settled = self.intake.settle(written, needed);
         }
         if !self.pending_settled.is_empty() && (self.settings.side_outputs_settled)() {
             self.source.settled(&std::mem::take(&mut self.pending_settled));
         }
+    }
+
+    /// Up to where results are written, and from where rows are needed.
+    fn done_with(&self) -> (EventTime, EventTime) {
+        // In this order: what is let go of was written before.
+        let needed = (self.settings.needed)().unwrap_or(EventTime::MAX);
+        ((self.settings.written)().unwrap_or(EventTime::MAX), needed)
     }
 
     fn report(&mut self, polled: Option<Polled>) {
@@ -280,9 +290,9 @@ impl SourceOperator {
 impl Drop for SourceOperator {
     /// The dataflow is gone: everything that will be settled is.
     fn drop(&mut self) {
-        let written = (self.settings.written)().unwrap_or(EventTime::MAX);
+        let (written, needed) = self.done_with();
         let mut settled = std::mem::take(&mut self.pending_settled);
-        settled.extend(self.intake.settle(written));
+        settled.extend(self.intake.settle(written, needed));
         if !self.settings.control.has_failed() && (self.settings.side_outputs_settled)() {
             self.source.settled(&settled);
         }
