@@ -133,12 +133,18 @@ impl Intake {
     ///
     /// `closed_before` is what [`Settled`] said in an earlier run of the same job, or [`EventTime::MIN`].
     pub fn open_partition(&mut self, name: PartitionName, closed_before: EventTime) -> PartitionSlot {
-        self.rules.closed.note(closed_before);
+        self.note_closed(closed_before);
         let slot = PartitionSlot(self.partitions.len() as u32);
         let mut partition = Partition::new(name, closed_before, self.rules.watermark.max_out_of_orderness);
         partition.returned = self.ready;
         self.partitions.push(PartitionIntake { partition, dropped: [0; Reason::ALL.len()], polled: None });
         slot
+    }
+
+    /// Says up to where windows were complete in an earlier run of the same job, whether there is a partition or not. It must be
+    /// said before [`Intake::set_ready`].
+    pub fn note_closed(&mut self, closed_before: EventTime) {
+        self.rules.closed.note(closed_before);
     }
 
     /// Says that the partitions which exist at the start have all been opened. Before this the worker holds the frontier back

@@ -197,7 +197,8 @@ impl WindowState {
             Placement::Joins(place) => place..place + 1,
             Placement::Merges(place) => place..place + 2,
         };
-        for session in table.of(key)[involved].to_vec() {
+        for place in involved {
+            let session = table.of(key)[place];
             if let Some(revision) = session.fired {
                 let window = table.rule.window(&session);
                 let label = Label { window, key, revision, op: ResultOp::Retract, firing: Firing::Late, fired_at };

@@ -329,4 +329,105 @@ mod tests {
         assert_eq!(place(Some(13), &[(0, 12)], 13), Placement::Opens(1));
         assert_eq!(place(Some(6), two, 12), Placement::Opens(1));
     }
+    /// Tables as the operator has them.
+    #[derive(Default)]
+    struct Owned {
+        keys: crate::window::keys::KeyTable,
+        entries: crate::window::entries::EntryTable,
+    }
+
+    impl Owned {
+        fn tables(&mut self) -> Tables<'_> {
+            Tables { keys: &mut self.keys, entries: &mut self.entries, stores: &mut [] }
+        }
+    }
+
+    /// Something that happens to the sessions of two keys.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Event {
+            key: usize,
+            time: i64,
+        },
+        /// Fires what has ended by then, and forgets what has fired and ended so much earlier.
+        Advance {
+            by: i64,
+        },
+    }
+
+    fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+        use proptest::prelude::*;
+        let event = (0usize..2, 0i64..120).prop_map(|(key, behind)| Step::Event { key, time: behind });
+        proptest::collection::vec(prop_oneof![4 => event, 1 => (1i64..40).prop_map(|by| Step::Advance { by })], 1..120)
+    }
+
+    const GAP: i64 = 10;
+    const KEPT: i64 = 60;
+
+    /// The same by sorting all times that a key ever had: the intervals between its silences.
+    fn intervals(times: &[i64]) -> Vec<(i64, i64)> {
+        let mut times = times.to_vec();
+        times.sort_unstable();
+        let mut found: Vec<(i64, i64)> = Vec::new();
+        for time in times {
+            match found.last_mut() {
+                Some((_, last)) if time < *last + GAP => *last = time,
+                _ => found.push((time, time)),
+            }
+        }
+        found
+    }
+
+    proptest::proptest! {
+        /// Events at random, also before what has fired; what has fired and changes is marked as not fired. A sorted list of
+        /// times is the model.
+        #[test]
+        fn sessions_are_the_intervals_of_their_events(steps in steps()) {
+            let rule = SessionWindowAssigner::of_spans(Span::from_millis(GAP), None);
+            let (mut table, mut owned) = (SessionTable::new(rule), Owned::default());
+            let keys = ["a", "b"].map(|name| owned.keys.intern(crate::event::GroupingKey::from_fields(&[("k", name)])));
+            let mut times = [Vec::new(), Vec::new()];
+            let mut frontier = 0;
+            for step in steps {
+                match step {
+                    Step::Event { key, time } => {
+                        // No further behind than what is kept reaches.
+                        let time = frontier - KEPT + time;
+                        times[key].push(time);
+                        let placement = table.rule.place(table.of(keys[key]), at(time));
+                        let (id, absorbed) = table.put(keys[key], at(time), placement, &mut owned.tables());
+                        if let Some(absorbed) = absorbed {
+                            owned.tables().remove(keys[key], absorbed);
+                        }
+                        table.unfire(keys[key], id);
+                        table.register(keys[key], id);
+                    }
+                    Step::Advance { by } => {
+                        frontier += by;
+                        let mut before = EventTime::MIN;
+                        while let Some(end) = table.next_end(at(frontier)) {
+                            proptest::prop_assert!(end >= before && !table.fire_all(end).is_empty());
+                            before = end;
+                        }
+                        table.purge(at(frontier - KEPT), &mut owned.tables(), |_, _| {});
+                    }
+                }
+                let mut held = 0;
+                for (key, times) in keys.iter().zip(&times) {
+                    // What has been forgotten ended before all that is still there.
+                    let all = intervals(times);
+                    let found: Vec<(i64, i64)> =
+                        table.of(*key).iter().map(|session| (session.first.as_millis(), session.last.as_millis())).collect();
+                    proptest::prop_assert_eq!(&all[all.len() - found.len()..], &found[..]);
+                    let forgotten = &all[..all.len() - found.len()];
+                    proptest::prop_assert!(forgotten.iter().all(|(_, last)| last + GAP <= frontier - KEPT));
+                    held += found.len();
+                    let first = found.first().map(|(first, _)| at(*first));
+                    proptest::prop_assert!(first.is_none_or(|first| table.first_event() <= Some(first)));
+                }
+                proptest::prop_assert_eq!(held, owned.entries.len());
+                proptest::prop_assert!(table.fired() <= held);
+            }
+        }
+    }
 }
