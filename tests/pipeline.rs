@@ -554,9 +554,11 @@ async fn gaps_between_windows_and_zones_and_policies() {
     }
 }
 
-/// What a sink was told.
+/// What a sink was told: how, of which bounds, with which count.
+type Word = (&'static str, (i64, i64), u64);
+
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<(&'static str, (i64, i64), u64)>>>);
+struct Told(Arc<Mutex<Vec<Word>>>);
 
 impl Told {
     fn note(&self, what: &'static str, result: &AggregationResult) {

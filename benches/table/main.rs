@@ -9,6 +9,7 @@ mod latency;
 mod measure;
 mod memory;
 mod rows;
+mod windows;
 
 use measure::Table;
 
@@ -24,6 +25,7 @@ fn main() {
     let only = arguments.first().map_or("", String::as_str);
     let mut table = Table::new(only);
     rows::run(&mut table);
+    windows::run(&mut table);
     files::run(&mut table);
     latency::run(&mut table);
     memory::run(&mut table);

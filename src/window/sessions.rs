@@ -184,6 +184,7 @@ impl SessionTable {
             }
             Placement::Merges(place) => {
                 let absorbed = sessions.remove(place + 1);
+                self.fired -= usize::from(absorbed.fired.is_some());
                 let session = &mut sessions[place];
                 session.last = absorbed.last;
                 self.firsts.remove(&(absorbed.first, absorbed.id));

@@ -18,7 +18,10 @@ pub fn run(yaml: &str, workers: usize) -> Summary {
     let job = Job::from_config(config).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
     let control = job.control.clone();
     let (done, ended) = mpsc::channel();
-    std::thread::spawn(move || done.send(job.run(&topology)));
+    std::thread::spawn(move || {
+        // Who waits for it may have given up.
+        let _ = done.send(job.run(&topology));
+    });
     match ended.recv_timeout(TIME_LIMIT) {
         Ok(outcome) => outcome.unwrap_or_else(|error| panic!("{error}\n{yaml}")),
         Err(reason) => {
