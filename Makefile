@@ -27,8 +27,8 @@ test-long: setup-tests ## all tests, the randomized ones with many more cases
 lint: setup ## formatting, clippy with warnings as errors, licences and advisories of the dependencies
 	@scripts/lint.sh
 
-bench: setup-tests ## measure against the floors; a table at the end
-	@scripts/cargo.sh bench
+bench: setup-tests ## measure against the floors; a table at the end (ONLY=kafka: these lines alone)
+	@scripts/cargo.sh bench --bench table -- $(ONLY)
 
 docker: ## build the image llm-optimizer-processor:latest
 	docker build --tag llm-optimizer-processor:latest .

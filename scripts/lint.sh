@@ -24,10 +24,10 @@ check_advisories() {
 }
 
 echo "lint: cargo fmt" >&2
-cargo fmt --check
+cargo fmt --all --check
 echo "lint: cargo clippy" >&2
 announce_cold_build debug
-cargo clippy ${CI:+--locked} --all-targets -- -D warnings
+cargo clippy ${CI:+--locked} --workspace --all-targets -- -D warnings
 echo "lint: cargo deny" >&2
 install_deny
 cargo deny --log-level error check bans licenses sources

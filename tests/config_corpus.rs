@@ -393,7 +393,7 @@ fn defaults_of_an_empty_section() {
     assert_eq!(config.error_handling.policy, ErrorPolicy::Skip);
     assert_eq!(config.error_handling.initial_retry_delay, Duration::from_millis(100));
     let consumer = config.consumer.unwrap();
-    assert_eq!((consumer.group_id.as_str(), consumer.max_poll_records.get()), ("processor", 500));
+    assert_eq!((consumer.group_id.as_str(), consumer.max_poll_records.get()), ("processor", 2000));
     assert_eq!(consumer.session_timeout, Duration::from_secs(30));
     assert_eq!(config.sinks, [SinkConfig::Console]);
     assert_eq!((config.producer, config.late_sink), (None, None));

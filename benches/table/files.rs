@@ -9,7 +9,8 @@ use std::path::Path;
 
 const EVENTS: u64 = 1_000_000;
 
-pub fn run_all(table: &mut Table) {
+/// One file, one worker.
+fn one_file(table: &mut Table) {
     let folder = folder();
     let one = write_files(folder.path(), 1, EVENTS);
     let out = folder.path().join("results.jsonl");
@@ -19,7 +20,13 @@ pub fn run_all(table: &mut Table) {
         || cpu(|| assert_eq!(events::run(job(&file_source(&one), &sink), 1).events, EVENTS)),
     );
     table.ratio("JSON lines file -> results, 1 worker (CPU)", floor, time, EVENTS, ">= 0.80");
+}
 
+/// Four files, by one worker and by two.
+fn four_files(table: &mut Table) {
+    let folder = folder();
+    let out = folder.path().join("results.jsonl");
+    let sink = format!("[{{type: file, path: \"{}\", mode: atomic}}]", out.display());
     let parts = tempfile::tempdir().expect("a temporary folder");
     let four = write_files(parts.path(), 4, 4 * EVENTS);
     let (single, double) = in_turn(
@@ -30,8 +37,11 @@ pub fn run_all(table: &mut Table) {
 }
 
 pub fn run(table: &mut Table) {
-    if table.wants("files") {
-        run_all(table);
+    if table.wants("files-1") {
+        one_file(table);
+    }
+    if table.wants("files-4") {
+        four_files(table);
     }
 }
 

@@ -1,10 +1,11 @@
 //! The speed of the processor, each line a ratio to a floor measured in the same run.
 //!
-//! `make bench` runs all; `make bench ONLY=rows` the lines whose name begins so. Machines are noisy: every line is the median of
+//! `make bench` runs all; `make bench ONLY=rows` the lines whose name begins so. Machines are noisy: every line is the least of
 //! several runs, floor and program in turn. Time is the CPU time of the whole process where the line says CPU, else the clock's.
 
 mod events;
 mod files;
+mod kafka;
 mod latency;
 mod measure;
 mod memory;
@@ -27,6 +28,7 @@ fn main() {
     rows::run(&mut table);
     windows::run(&mut table);
     files::run(&mut table);
+    kafka::run(&mut table);
     latency::run(&mut table);
     memory::run(&mut table);
     table.print();

@@ -6,11 +6,11 @@ use llm_optimizer_processor::aggregate::{AccumulatorId, AccumulatorStore, Aggreg
 use llm_optimizer_processor::config::WindowKind;
 use llm_optimizer_processor::error::ProcessorResult;
 use llm_optimizer_processor::event::{
-    BadRecord, Decoded, Decoder, FieldIndex, GroupingKey, Offset, PartitionName, RowScratch,
+    BadRecord, Decoded, Decoder, FieldIndex, GroupingKey, Offset, PartitionName, RowColumns, RowScratch,
 };
 use llm_optimizer_processor::runtime::{Input, InputContext, Job, SinkPlan, Summary, Topology};
 use llm_optimizer_processor::sink::ResultValue;
-use llm_optimizer_processor::source::{Intake, PartitionSlot, Polled, Source};
+use llm_optimizer_processor::source::{Intake, KeyAddresses, PartitionSlot, Polled, Source};
 use llm_optimizer_processor::time::{EventTime, Span};
 use llm_optimizer_processor::window::Naming;
 use rand::{RngExt, SeedableRng};
@@ -31,10 +31,10 @@ pub struct Row {
 }
 
 pub fn run(table: &mut Table) {
-    if !table.wants("rows") {
-        return;
-    }
     for keys in [48u64, 10_000] {
+        if !table.wants(&format!("rows-{keys}")) {
+            continue;
+        }
         let rows = Arc::new(rows(keys));
         let (floor, time) = in_turn(|| cpu(|| plain_loop(&rows)), || cpu(|| processor(&rows)));
         let name = format!("rows already parsed -> results, 1 worker, {keys} keys (CPU)");
@@ -103,7 +103,8 @@ struct RowInput(Mutex<Option<Rows>>);
 impl Input for RowInput {
     fn open(&self, _: InputContext) -> ProcessorResult<(Box<dyn Source>, Box<dyn Decoder>)> {
         let rows = self.0.lock().expect("nobody panicked").take().expect("there is one worker");
-        let source = RowSource { rows, next: 0, slot: None, row: RowScratch::default() };
+        let source =
+            RowSource { rows, next: 0, slot: None, keys: KeyAddresses::default(), columns: RowColumns::default() };
         Ok((Box::new(source), Box::new(Keys { fields: ["value".into()] })))
     }
 }
@@ -112,7 +113,8 @@ struct RowSource {
     rows: Rows,
     next: i64,
     slot: Option<PartitionSlot>,
-    row: RowScratch,
+    keys: KeyAddresses<u64>,
+    columns: RowColumns,
 }
 
 impl Source for RowSource {
@@ -122,20 +124,18 @@ impl Source for RowSource {
             intake.set_ready();
             slot
         });
-        let mut polled = 0;
+        self.columns.clear();
         for row in self.rows.by_ref().take(max_records) {
-            self.row.clear();
-            self.row.time = EventTime::from_millis(row.time);
-            self.row.key.extend_from_slice(&row.key.to_le_bytes());
-            self.row.values.push((FieldIndex(0), row.value));
-            intake.row(slot, Offset(self.next), &self.row, &mut Vec::new)?;
-            self.next += 1;
-            polled += 1;
+            let key = self.keys.of(intake, row.key, |key| key.to_le_bytes().to_vec());
+            self.columns.push(EventTime::from_millis(row.time), key, &[(FieldIndex(0), row.value)]);
         }
+        let polled = self.columns.len();
         if polled == 0 {
             intake.close_partition(slot);
             return Ok(Polled::Finished);
         }
+        intake.rows(slot, Offset(self.next), &self.columns, &mut |_| Vec::new());
+        self.next += polled as i64;
         Ok(Polled::Records(polled))
     }
 }

@@ -33,7 +33,7 @@ impl ConsumerConfig {
             topics: topics.into_iter().map(Into::into).collect(),
             auto_offset_reset: OffsetReset::Earliest,
             session_timeout: Duration::from_secs(30),
-            max_poll_records: NonZeroUsize::new(500).expect("500 is not 0"),
+            max_poll_records: NonZeroUsize::new(2000).expect("2000 is not 0"),
             enable_auto_commit: true,
             wait_for_topics: false,
             properties: BTreeMap::new(),

@@ -386,7 +386,7 @@ pub struct ConsumerConfig {
     pub auto_offset_reset: OffsetReset,
     /// librdkafka's `session.timeout.ms`.
     pub session_timeout: Duration,
-    /// Records a worker takes in one turn.
+    /// Records a worker takes in one turn, which takes 4096 at most: a turn has its fixed cost, and its results wait for its end.
     pub max_poll_records: NonZeroUsize,
     /// Whether offsets are committed to the group at all (always after the results they led to are acknowledged).
     pub enable_auto_commit: bool,

@@ -64,16 +64,14 @@ impl GroupingKey {
         &self.0
     }
 
-    /// The fields with their values as text (strings without quotes, other scalars as JSON writes them).
+    /// The fields in the key's order, with their values as text (strings without quotes, other scalars as JSON writes them).
     pub fn fields(&self) -> Vec<(String, String)> {
-        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&self.0).unwrap_or_default();
-        object
-            .into_iter()
-            .map(|(name, value)| match value {
-                serde_json::Value::String(text) => (name, text),
-                other => (name, other.to_string()),
-            })
-            .collect()
+        let members = serde_json::from_str::<Members>(&self.0).map_or_else(|_| Vec::new(), |members| members.0);
+        let text = |value| match value {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        members.into_iter().map(|(name, value)| (name, text(value))).collect()
     }
 
     /// The key group: 64-bit FNV-1a of the text, folded, modulo [`KEY_GROUPS`]. It is part of the checkpoint format.
@@ -83,6 +81,33 @@ impl GroupingKey {
             hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
         KeyGroup((((hash >> 32) ^ hash) % u64::from(KEY_GROUPS)) as u32)
+    }
+}
+
+/// The members of an object in the order in which they are written.
+struct Members(Vec<(String, serde_json::Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> serde::de::Visitor<'de> for InOrder {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(InOrder)
     }
 }
 
@@ -112,6 +137,13 @@ mod tests {
         let key = GroupingKey::from_fields(&[("a\"b", "line\nend")]);
         assert_eq!(key.as_json(), r#"{"a\"b":"line\nend"}"#);
         assert_eq!(key.fields(), vec![("a\"b".to_string(), "line\nend".to_string())]);
+    }
+
+    #[test]
+    fn fields_keep_their_order() {
+        let key = GroupingKey::from_canonical_json(r#"{"region":"eu","model":"opus","tier":3,"beta":true}"#);
+        let fields = [("region", "eu"), ("model", "opus"), ("tier", "3"), ("beta", "true")];
+        assert_eq!(key.fields(), fields.map(|(name, value)| (name.to_string(), value.to_string())));
     }
 
     #[test]

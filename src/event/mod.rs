@@ -5,6 +5,7 @@
 //! source is generic over the user's type.
 
 mod batch;
+pub(crate) mod columns;
 mod decode;
 mod feedback;
 mod field_names;
@@ -18,6 +19,7 @@ mod timestamp;
 mod typed;
 
 pub use batch::{DictionaryEntry, LateRow, RowBatch};
+pub use columns::RowColumns;
 pub use decode::{BadRecord, Decoded, Decoder, FieldIndex, RowScratch};
 pub use feedback::FeedbackEvent;
 pub use ids::{Offset, PartitionName, WorkerIndex};

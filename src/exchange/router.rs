@@ -1,7 +1,8 @@
 //! Fills one batch per receiver.
 
-use super::SenderDictionary;
-use crate::event::{GroupingKey, LateRow, RowBatch, RowScratch, WorkerIndex};
+use super::{KeyAddress, SenderDictionary};
+use crate::event::columns::{add_columns, put};
+use crate::event::{FieldIndex, GroupingKey, LateRow, RowBatch, RowColumns, RowScratch, WorkerIndex};
 use crate::time::EventTime;
 use std::sync::Arc;
 
@@ -32,31 +33,79 @@ impl Router {
         }
     }
 
+    /// The address of a key, for rows until the next [`Router::flush`]; `render` makes its canonical form when it is new.
+    pub fn address(&mut self, encoded: &[u8], render: impl FnOnce(&[u8]) -> GroupingKey) -> KeyAddress {
+        self.dictionary.address(encoded, render)
+    }
+
+    /// The dictionary's generation: addresses of another one mean nothing.
+    #[inline]
+    pub fn generation(&self) -> u32 {
+        self.dictionary.generation()
+    }
+
     /// Adds a row to the batch of the worker that owns its key. `late` is the watermark it was judged against, if it was late.
     #[inline]
     pub fn push(&mut self, row: &RowScratch, late: Option<EventTime>, render: impl FnOnce(&[u8]) -> GroupingKey) {
-        let address = self.dictionary.address(&row.key, render);
-        let batch = &mut self.batches[address.receiver.0 as usize];
+        let key = self.dictionary.address(&row.key, render);
+        let capacity = self.capacity;
+        let batch = self.batch_for(key);
         let index = batch.times.len();
-        if index == 0 {
+        batch.times.push(row.time.as_millis());
+        batch.keys.push(key.id);
+        for &(field, value) in &row.values {
+            put(&mut batch.values, field, index, value, capacity);
+        }
+        note_late(batch, index, late);
+    }
+
+    /// Adds one row of several.
+    pub fn push_row_of(&mut self, rows: &RowColumns, row: usize, key: KeyAddress, late: Option<EventTime>) {
+        let capacity = self.capacity;
+        let batch = self.batch_for(key);
+        let index = batch.times.len();
+        batch.times.push(rows.times()[row].as_millis());
+        batch.keys.push(key.id);
+        for (field, column) in rows.values().iter().enumerate() {
+            if let Some(value) = column.get(row).filter(|value| !value.is_nan()) {
+                put(&mut batch.values, FieldIndex(field as u16), index, *value, capacity);
+            }
+        }
+        note_late(batch, index, late);
+    }
+
+    /// Adds rows none of which was late.
+    pub fn extend(&mut self, rows: &RowColumns) {
+        if self.batches.len() > 1 {
+            let rows_and_keys = rows.keys().iter().enumerate();
+            return rows_and_keys.for_each(|(row, key)| self.push_row_of(rows, row, *key, None));
+        }
+        let capacity = self.capacity;
+        let batch = &mut self.batches[0];
+        let before = batch.times.len();
+        if before == 0 {
+            reserve(batch, capacity);
+        }
+        batch.times.extend(rows.times().iter().map(|time| time.as_millis()));
+        batch.keys.extend(rows.keys().iter().map(|key| key.id));
+        if rows.values().len() > batch.values.len() {
+            add_columns(&mut batch.values, rows.values().len(), capacity);
+        }
+        for (column, values) in batch.values.iter_mut().zip(rows.values()) {
+            if !values.is_empty() {
+                column.resize(before, f64::NAN);
+                column.extend_from_slice(values);
+            }
+        }
+    }
+
+    #[inline]
+    fn batch_for(&mut self, key: KeyAddress) -> &mut RowBatch {
+        let batch = &mut self.batches[key.receiver.0 as usize];
+        if batch.times.is_empty() {
             reserve(batch, self.capacity);
         }
-        batch.times.push(row.time.as_millis());
-        batch.keys.push(address.id);
-        for &(field, value) in &row.values {
-            let field = usize::from(field.0);
-            if field >= batch.values.len() {
-                add_columns(batch, field + 1, self.capacity);
-            }
-            let column = &mut batch.values[field];
-            if column.len() < index {
-                column.resize(index, f64::NAN);
-            }
-            column.push(value);
-        }
-        if let Some(watermark) = late {
-            batch.late.push(LateRow { row: index as u32, watermark });
-        }
+        batch
     }
 
     /// Hands every batch that has rows to `send`, with the columns named by `fields`.
@@ -89,9 +138,11 @@ fn reserve(batch: &mut RowBatch, capacity: usize) {
     batch.keys.reserve_exact(capacity);
 }
 
-#[cold]
-fn add_columns(batch: &mut RowBatch, count: usize, capacity: usize) {
-    batch.values.resize_with(count, || Vec::with_capacity(capacity));
+#[inline]
+fn note_late(batch: &mut RowBatch, row: usize, late: Option<EventTime>) {
+    if let Some(watermark) = late {
+        batch.late.push(LateRow { row: row as u32, watermark });
+    }
 }
 
 #[cfg(test)]

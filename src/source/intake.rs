@@ -9,6 +9,10 @@
 //! How it fails: only the policy `fail` ends the run, with an error that names partition and offset. Everything else is counted
 //! by partition and reason.
 
+mod columns;
+
+pub use columns::KeyAddresses;
+
 use super::Settled;
 use super::partition::Partition;
 use crate::config::{ErrorPolicy, TimestampFormat, WatermarkConfig};
@@ -165,11 +169,15 @@ impl Intake {
         self.row.clear();
         match self.decoder.decode(payload, &mut self.row) {
             Ok(Decoded::Row) => {
-                let row = std::mem::take(&mut self.row);
-                if let Err(rejection) = self.admit(slot, offset, &row) {
-                    self.reject(slot, offset, row.time, rejection, payload.to_vec(), origin);
+                let time = self.row.time;
+                match self.judge(slot, offset, time) {
+                    Ok(Verdict::Taken(late)) => {
+                        let Self { router, row, decoder, .. } = self;
+                        router.push(row, late, |encoded| decoder.render_key(encoded));
+                    }
+                    Ok(Verdict::Replayed) => {}
+                    Err(rejection) => self.reject(slot, offset, time, rejection, payload.to_vec(), origin),
                 }
-                self.row = row;
                 Ok(())
             }
             Ok(Decoded::Filtered) => {
@@ -178,20 +186,6 @@ impl Intake {
             }
             Err(bad) => self.bad(slot, offset, bad, payload, origin),
         }
-    }
-
-    /// Takes one event that is a row already. `raw` makes its bytes for the side output.
-    pub fn row(
-        &mut self,
-        slot: PartitionSlot,
-        offset: Offset,
-        row: &RowScratch,
-        raw: &mut dyn FnMut() -> Vec<u8>,
-    ) -> ProcessorResult<()> {
-        if let Err(rejection) = self.admit(slot, offset, row) {
-            self.reject(slot, offset, row.time, rejection, raw(), &NoOrigin);
-        }
-        Ok(())
     }
 
     /// Takes note of an event that the source's own filter left out.
@@ -273,10 +267,9 @@ impl Intake {
         self.partitions[slot.0 as usize].partition.closed = true;
     }
 
-    /// Judges a row and routes it.
+    /// Judges a row that is the next record of its partition.
     #[inline]
-    fn admit(&mut self, slot: PartitionSlot, offset: Offset, row: &RowScratch) -> Result<(), Rejection> {
-        let time = row.time;
+    fn judge(&mut self, slot: PartitionSlot, offset: Offset, time: EventTime) -> Result<Verdict, Rejection> {
         let state = &mut self.partitions[slot.0 as usize];
         state.partition.position = Offset(offset.0 + 1);
         state.partition.records += 1;
@@ -307,17 +300,12 @@ impl Intake {
             && self.rules.windowing.last_end(time) <= state.partition.closed_before
         {
             self.counts.replayed += 1;
-            return Ok(());
+            return Ok(Verdict::Replayed);
         }
-        state.polled = Some(match state.polled {
-            None => (offset, time),
-            Some((first, latest)) => (first, latest.max(time)),
-        });
+        state.note_polled(offset, time);
         self.counts.events += 1;
         self.counts.late += u64::from(late.is_some());
-        let decoder = &self.decoder;
-        self.router.push(row, late, |encoded| decoder.render_key(encoded));
-        Ok(())
+        Ok(Verdict::Taken(late))
     }
 
     #[cold]
@@ -409,6 +397,24 @@ impl Intake {
         }
         counts
     }
+}
+
+impl PartitionIntake {
+    #[inline]
+    fn note_polled(&mut self, first: Offset, latest: EventTime) {
+        self.polled = Some(match self.polled {
+            None => (first, latest),
+            Some((before, until)) => (before, until.max(latest)),
+        });
+    }
+}
+
+/// What becomes of a row that time does not rule out.
+enum Verdict {
+    /// It goes into its windows; with the watermark it was judged against, if it was late.
+    Taken(Option<EventTime>),
+    /// An earlier run has completed its windows.
+    Replayed,
 }
 
 /// Why time rules a row out.

@@ -14,7 +14,7 @@ pub(super) const MAX_LINE: usize = 16 << 20;
 const KEPT_OF_TOO_LONG: usize = 4096;
 
 /// How many bytes are read at a time.
-pub(super) const CHUNK: usize = 256 << 10;
+pub(super) const CHUNK: usize = 512 << 10;
 
 /// Splits a stream of bytes into lines.
 #[derive(Debug)]
@@ -115,6 +115,10 @@ impl LineBuffer {
             };
             let length = self.searched + newline;
             let line = self.take(length, 1);
+            if self.is_plain(line) {
+                let (offset, from, to) = line;
+                return NextLine::Line { offset: Offset(offset as i64), bytes: &self.bytes[from..to] };
+            }
             if self.too_long.is_some() || length > self.max_line + 4 {
                 return self.finish_too_long(line);
             }
@@ -122,6 +126,18 @@ impl LineBuffer {
                 return NextLine::Line { offset, bytes: &self.bytes[from..to] };
             }
         }
+    }
+
+    /// Whether a line is one of the usual kind: nothing is to be taken off it, and it is neither blank nor too long.
+    #[inline]
+    fn is_plain(&self, (offset, from, to): (u64, usize, usize)) -> bool {
+        let line = &self.bytes[from..to];
+        let ends_alone = |last: &u8| *last != b'\r';
+        offset > 0
+            && line.first() == Some(&b'{')
+            && line.last().is_some_and(ends_alone)
+            && line.len() <= self.max_line
+            && self.too_long.is_none()
     }
 
     /// Hands out `length` bytes and `end` more that end them: where they begin in the stream and in the buffer, and their end.

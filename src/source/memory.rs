@@ -7,7 +7,7 @@
 
 use super::{Intake, NoOrigin, PartitionSlot, Polled, Source};
 use crate::error::ProcessorResult;
-use crate::event::{Decoded, Decoder, Offset, PartitionName, RowScratch, TypedDecoder};
+use crate::event::{Decoded, Decoder, Offset, PartitionName, RowColumns, RowScratch, TypedDecoder};
 use crate::time::EventTime;
 use std::time::Duration;
 
@@ -110,6 +110,9 @@ impl<T: Send + 'static> EventInput<T> {
 pub struct MemorySource<T> {
     decoder: TypedDecoder<T>,
     row: RowScratch,
+    /// The rows that are ready to be handed over, and the events that they came from.
+    rows: RowColumns,
+    events: Vec<T>,
     partitions: Vec<Partition<T>>,
     announced: bool,
     /// Whose turn it is.
@@ -131,7 +134,16 @@ const CHUNK: usize = 256;
 impl<T> MemorySource<T> {
     fn new(decoder: TypedDecoder<T>) -> Self {
         let (pause, _) = PAUSES;
-        Self { decoder, row: RowScratch::default(), partitions: Vec::new(), announced: false, turn: 0, pause }
+        Self {
+            decoder,
+            row: RowScratch::default(),
+            rows: RowColumns::default(),
+            events: Vec::new(),
+            partitions: Vec::new(),
+            announced: false,
+            turn: 0,
+            pause,
+        }
     }
 
     /// The decoder for the intake to which this source hands its rows.
@@ -151,36 +163,55 @@ impl<T> MemorySource<T> {
 
     /// Hands over at most `max` events of one partition; how many it was.
     fn read(&mut self, index: usize, intake: &mut Intake, max: usize) -> ProcessorResult<usize> {
-        let partition = &mut self.partitions[index];
         let mut handed = 0;
         while handed < max
-            && let Some(feed) = &mut partition.feed
+            && let Some(feed) = &mut self.partitions[index].feed
         {
-            let event = match feed.next() {
-                Fed::Event(event) => event,
+            match feed.next() {
+                Fed::Event(event) => self.take(index, intake, event)?,
                 Fed::NothingNow => break,
                 Fed::Ended => {
-                    partition.feed = None;
-                    intake.close_partition(partition.slot);
+                    self.hand_over(index, intake);
+                    self.partitions[index].feed = None;
+                    intake.close_partition(self.partitions[index].slot);
                     break;
                 }
-            };
-            let offset = Offset(partition.next);
-            partition.next += 1;
-            handed += 1;
-            self.row.clear();
-            match self.decoder.extract(&event, &mut self.row) {
-                Ok(Decoded::Row) => {
-                    let decoder = &self.decoder;
-                    intake.row(partition.slot, offset, &self.row, &mut || decoder.payload_of(&event))?;
-                }
-                Ok(Decoded::Filtered) => intake.filtered(partition.slot, offset),
-                Err(bad) => {
-                    intake.bad(partition.slot, offset, bad, &self.decoder.payload_of(&event), &NoOrigin)?;
-                }
             }
+            handed += 1;
         }
+        self.hand_over(index, intake);
         Ok(handed)
+    }
+
+    /// Adds an event to the rows that are handed over next; what is no row goes at once, behind the rows before it.
+    fn take(&mut self, index: usize, intake: &mut Intake, event: T) -> ProcessorResult<()> {
+        self.row.clear();
+        let extracted = self.decoder.extract(&event, &mut self.row);
+        if extracted == Ok(Decoded::Row) {
+            self.rows.push(self.row.time, intake.address(&self.row.key), &self.row.values);
+            self.events.push(event);
+            return Ok(());
+        }
+        self.hand_over(index, intake);
+        let partition = &mut self.partitions[index];
+        let offset = Offset(partition.next);
+        partition.next += 1;
+        match extracted {
+            Ok(_) => {
+                intake.filtered(partition.slot, offset);
+                Ok(())
+            }
+            Err(bad) => intake.bad(partition.slot, offset, bad, &self.decoder.payload_of(&event), &NoOrigin),
+        }
+    }
+
+    /// Hands over the rows that are ready.
+    fn hand_over(&mut self, index: usize, intake: &mut Intake) {
+        let (partition, decoder, events) = (&mut self.partitions[index], &self.decoder, &self.events);
+        intake.rows(partition.slot, Offset(partition.next), &self.rows, &mut |row| decoder.payload_of(&events[row]));
+        partition.next += self.rows.len() as i64;
+        self.rows.clear();
+        self.events.clear();
     }
 }
 

@@ -15,7 +15,7 @@ mod partition;
 pub mod peers;
 pub mod stdin;
 
-pub use intake::{Intake, IntakeCounts, IntakeRules, NoOrigin, PartitionSlot, RecordOrigin, SideWriter};
+pub use intake::{Intake, IntakeCounts, IntakeRules, KeyAddresses, NoOrigin, PartitionSlot, RecordOrigin, SideWriter};
 pub use partition::Partition;
 
 use crate::error::ProcessorResult;

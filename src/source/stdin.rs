@@ -19,7 +19,7 @@ use std::time::Duration;
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 /// How many chunks may wait.
-const CHUNKS: usize = 8;
+const CHUNKS: usize = 4;
 
 /// Without a waker's call it is of no use to poll again before this.
 const IDLE: Duration = Duration::from_millis(100);

@@ -1,8 +1,8 @@
 //! Events of tests, and what the program makes of the same events from files.
 
-use crate::broker::{Broker, ReadRecord, TestRecord};
 use crate::program::{Program, Setup};
 use chrono::{DateTime, SecondsFormat};
+use kafka_broker::{Broker, ReadRecord, TestRecord};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;

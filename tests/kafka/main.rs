@@ -1,12 +1,10 @@
 //! Everything that needs a real Apache Kafka, in one binary, so that the tests share one broker: those that stop or stall a
 //! broker start their own.
 
-mod broker;
 mod events;
 mod outages;
 mod pipeline;
 mod pressure;
-mod process;
 mod program;
 mod records;
 mod secured;

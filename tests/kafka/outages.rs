@@ -1,8 +1,8 @@
 //! Brokers that are not there, with the real program.
 
-use crate::broker::Broker;
 use crate::events::{closing, results_in, results_of_files, stretch};
 use crate::program::{Program, Setup};
+use kafka_broker::Broker;
 
 /// Waits until `/health` says that the program cannot reach the broker and why, and that nothing else is wrong.
 fn wait_for_trouble(program: &mut Program, broker: &Broker) {
@@ -65,7 +65,7 @@ fn a_broker_down_at_the_start_and_killed_during_the_run_costs_nothing_and_repeat
 #[test]
 fn an_end_is_orderly_where_no_broker_was_ever_reached() {
     // The port is nobody's.
-    let servers = format!("127.0.0.1:{}", crate::process::free_port());
+    let servers = format!("127.0.0.1:{}", kafka_broker::process::free_port());
     let mut program = Program::run(&Setup::new(&servers, "events", "results", "g"));
     program.wait_until("the trouble shows", |program| {
         let (status, reasons) = program.health();

@@ -1,8 +1,8 @@
 //! From a topic of events to a topic of results, with the real program.
 
-use crate::broker::{Broker, TestRecord, fresh};
 use crate::events::{BASE, Results, closing, event, results_in, results_of_files, results_of_runs, stretch, time_text};
 use crate::program::{Program, Setup};
+use kafka_broker::{Broker, TestRecord, fresh};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -1,8 +1,8 @@
 //! A result broker that takes nothing: memory stays bounded, and nothing is lost.
 
-use crate::broker::{Broker, TestRecord, fresh};
 use crate::events::{BASE, closing, event, results_in, results_of_files};
 use crate::program::{Program, Setup};
+use kafka_broker::{Broker, TestRecord, fresh};
 use std::time::{Duration, Instant};
 
 const PARTITIONS: i32 = 2;

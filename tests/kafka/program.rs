@@ -1,6 +1,6 @@
 //! The real program, run on a configuration of the test.
 
-use crate::process::{free_port, signal, spawn};
+use kafka_broker::process::{free_port, signal, spawn};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

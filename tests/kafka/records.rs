@@ -1,8 +1,8 @@
 //! Records that are bad, late or empty, under each policy, with the real program.
 
-use crate::broker::{Broker, ReadRecord, TestRecord, fresh};
 use crate::events::{BASE, closing, event, stretch, time_text};
 use crate::program::{Program, Setup};
+use kafka_broker::{Broker, ReadRecord, TestRecord, fresh};
 use std::collections::BTreeMap;
 
 type Headers = Vec<(String, Option<Vec<u8>>)>;

@@ -1,9 +1,9 @@
 //! SASL over TLS, both ways, with the real program.
 
-use crate::broker::{Broker, Security};
 use crate::events::{closing, results_in, results_of_files, stretch};
-use crate::process::free_port;
 use crate::program::{Program, Setup};
+use kafka_broker::process::free_port;
+use kafka_broker::{Broker, Security};
 use std::path::Path;
 use std::process::Command;
 

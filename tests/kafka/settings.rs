@@ -1,8 +1,8 @@
 //! What a configuration says of Kafka, and what becomes of it: topics that are missing, properties that are passed on.
 
-use crate::broker::{Broker, fresh};
 use crate::events::{closing, results_in, results_of_files, stretch};
 use crate::program::{Program, Setup};
+use kafka_broker::{Broker, fresh};
 
 #[test]
 fn a_missing_topic_ends_the_run_with_what_to_do() {

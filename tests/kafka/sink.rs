@@ -1,6 +1,6 @@
 //! The Kafka sinks against a real broker.
 
-use crate::broker::{Broker, ReadRecord};
+use kafka_broker::{Broker, ReadRecord};
 use llm_optimizer_processor::GroupingKey;
 use llm_optimizer_processor::config::ProducerConfig;
 use llm_optimizer_processor::runtime::Control;

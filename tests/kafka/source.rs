@@ -1,6 +1,6 @@
 //! The Kafka reader against a real broker. What it hands over is looked at as it comes, without decoding.
 
-use crate::broker::{Broker, TestRecord, fresh};
+use kafka_broker::{Broker, TestRecord, fresh};
 use llm_optimizer_processor::ProcessorError;
 use llm_optimizer_processor::ProcessorResult;
 use llm_optimizer_processor::config::{ConsumerConfig, OffsetReset};

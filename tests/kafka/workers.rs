@@ -1,9 +1,9 @@
 //! The same topic at several numbers of workers and processes.
 
-use crate::broker::{Broker, fresh};
 use crate::events::{Results, closing, results_in, results_of_files, stretch};
-use crate::process::free_port;
 use crate::program::{Program, Setup};
+use kafka_broker::process::free_port;
+use kafka_broker::{Broker, fresh};
 use std::fs;
 
 /// Waits until the processes of a job have written this many results together, and ends them.

@@ -90,7 +90,7 @@ impl<'t> Kafka<'t> {
                 Problem::expected(found, "at most 3600000 (1h)"),
             );
         }
-        let max_poll_records = reader.whole(section, "max_poll_records", 500, 1, 1_000_000);
+        let max_poll_records = reader.whole(section, "max_poll_records", 2000, 1, 1_000_000);
         let enable_auto_commit = reader.flag(section, "enable_auto_commit", true);
         let wait_for_topics = reader.flag(section, "wait_for_topics", false);
         let properties = properties(reader, section, &OWNED_BY_CONSUMER);

@@ -14,7 +14,6 @@ use crate::source::RecordOrigin;
 use rdkafka::bindings as sys;
 use rdkafka::consumer::Consumer;
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
@@ -154,8 +153,8 @@ pub(super) struct BatchReader {
 
 impl BatchReader {
     /// A reader of at most `capacity` records at a time.
-    pub(super) fn new(queue: Arc<FetchQueue>, capacity: NonZeroUsize) -> Self {
-        Self { messages: vec![ptr::null_mut(); capacity.get()].into_boxed_slice(), queue }
+    pub(super) fn new(queue: Arc<FetchQueue>, capacity: usize) -> Self {
+        Self { messages: vec![ptr::null_mut(); capacity].into_boxed_slice(), queue }
     }
 
     /// Takes what has arrived, at most `max` records, without waiting.
@@ -180,6 +179,11 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// How many records and events were taken.
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
     /// The next record or event. The one before is destroyed.
     pub(super) fn advance(&mut self) -> Option<Record<'_>> {
         self.destroy_up_to(self.lent);

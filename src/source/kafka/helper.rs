@@ -353,8 +353,11 @@ impl Helper {
     /// Serves librdkafka's events and the answers to commits. Tells what has happened.
     fn serve_events(&mut self) -> Events {
         for _ in 0..4 {
-            // Errors come through the context as well; nothing else is returned here, since records have their own queue.
-            let _ = self.brokers.client.poll(Duration::from_millis(1));
+            // One call serves what there is. It returns early for an error, which comes through the context as well; nothing else
+            // is returned here, since records have their own queue.
+            if self.brokers.client.poll(Duration::from_millis(1)).is_none() {
+                break;
+            }
         }
         while let Some(answer) = self.commit_queue.answer() {
             self.commit_ended(answer);

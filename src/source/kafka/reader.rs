@@ -26,6 +26,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Records taken from librdkafka at a time: taking touches each record's descriptor, which should still be in the cache when the
+/// record is read and given back.
+const BATCH: usize = 256;
 /// What an empty poll says: the waker cuts it short when records come, so it bounds only how late a timer may be.
 const REST: Duration = Duration::from_millis(50);
 /// How often partitions are looked at for idleness, and reported for lag.
@@ -129,7 +132,7 @@ impl KafkaSource {
         spawn(helper, worker, control)?;
         let now = Instant::now();
         Ok(Self {
-            reader: BatchReader::new(queue.clone(), consumer.max_poll_records),
+            reader: BatchReader::new(queue.clone(), BATCH),
             state: State {
                 partitions: Partitions::new(handles),
                 topics,
@@ -167,11 +170,25 @@ impl KafkaSource {
         Ok(if count > 0 { Polled::Records(count) } else { Polled::Nothing(REST) })
     }
 
-    /// Takes one batch; answers how many records there were.
+    /// Takes what there is, at most `max_records`, a batch at a time; answers how many records there were.
     fn read<R: RecordReceiver>(&mut self, receiver: &mut R, max_records: usize) -> ProcessorResult<usize> {
-        let Self { reader, state, .. } = self;
-        let mut batch = reader.fetch(max_records);
         let mut count = 0;
+        while count < max_records {
+            let size = BATCH.min(max_records - count);
+            let (taken, records) = self.read_batch(receiver, size)?;
+            count += records;
+            if taken < size {
+                break;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Takes one batch; answers how many records and events there were, and how many of them were records.
+    fn read_batch<R: RecordReceiver>(&mut self, receiver: &mut R, size: usize) -> ProcessorResult<(usize, usize)> {
+        let Self { reader, state, .. } = self;
+        let mut batch = reader.fetch(size);
+        let (taken, mut count) = (batch.len(), 0);
         while let Some(record) = batch.advance() {
             match record.kind() {
                 RecordKind::Data => {
@@ -201,7 +218,7 @@ impl KafkaSource {
                 RecordKind::Error => state.partition_error(&record, receiver)?,
             }
         }
-        Ok(count)
+        Ok((taken, count))
     }
 
     /// As [`Source::close`].

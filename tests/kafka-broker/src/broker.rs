@@ -1,33 +1,26 @@
-//! A real Apache Kafka for tests: one KRaft node on loopback, started from the jars that `scripts/kafka-jars.sh` fetches.
-//!
-//! The model: a [`Broker`] is one Java process with ports and a data folder of its own, which it keeps when it is stopped and
-//! started again. It is ended by its process id when it is dropped, and by the kernel when the test process ends in whatever
-//! way, because the shared one is never dropped. Ports lie below the range from which the kernel takes ports for outgoing
-//! connections: a client that tries to reach a stopped broker could otherwise connect to itself.
-//!
-//! How it fails: with a panic that says what to install, or shows the end of the broker's log.
+//! One broker: its life, its topics, and what is in them.
 
+use crate::install::{copy_folder, format_data, formatted, java, make_home, properties, tail};
 use crate::process::{free_port, signal, spawn};
+use crate::records::{ReadRecord, TestRecord, read_record, send};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
-/// Any 16 bytes in base64 will do.
-const CLUSTER_ID: &str = "bGxtLW9wdGltaXplcg0K0A";
 
 /// A running (or stopped) broker.
 pub struct Broker {
@@ -45,37 +38,6 @@ pub struct Security {
     pub properties: String,
     /// For the tool that prepares the data folder.
     pub format_arguments: Vec<String>,
-}
-
-/// A record to produce.
-#[derive(Clone, Debug, Default)]
-pub struct TestRecord {
-    /// The partition; the producer chooses where there is none.
-    pub partition: Option<i32>,
-    pub key: Option<Vec<u8>>,
-    /// `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// Milliseconds since 1970; the producer's clock where there is none.
-    pub timestamp: Option<i64>,
-}
-
-impl TestRecord {
-    /// A record of a value alone.
-    pub fn to(partition: i32, value: impl Into<Vec<u8>>) -> Self {
-        Self { partition: Some(partition), value: Some(value.into()), ..Self::default() }
-    }
-}
-
-/// A record that was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadRecord {
-    pub partition: i32,
-    pub offset: i64,
-    pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
-    pub timestamp: Option<i64>,
 }
 
 impl Broker {
@@ -299,42 +261,6 @@ pub fn fresh(name: &str) -> String {
     format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn send<C: ProducerContext<DeliveryOpaque = ()>>(producer: &BaseProducer<C>, topic: &str, record: &TestRecord) {
-    let mut headers = OwnedHeaders::new();
-    for (key, value) in &record.headers {
-        headers = headers.insert(Header { key, value: value.as_deref() });
-    }
-    let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).headers(headers);
-    message.partition = record.partition;
-    message.key = record.key.as_deref();
-    message.payload = record.value.as_deref();
-    message.timestamp = record.timestamp;
-    loop {
-        match producer.send(message) {
-            Ok(()) => break,
-            Err((KafkaError::MessageProduction(rdkafka::error::RDKafkaErrorCode::QueueFull), back)) => {
-                message = back;
-                producer.poll(Duration::from_millis(10));
-            }
-            Err((error, _)) => panic!("topic {topic}: {error}"),
-        }
-    }
-}
-
-fn read_record(message: &BorrowedMessage<'_>) -> ReadRecord {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
-    });
-    ReadRecord {
-        partition: message.partition(),
-        offset: message.offset(),
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
-        headers,
-        timestamp: message.timestamp().to_millis(),
-    }
-}
-
 /// Collects what was not acknowledged.
 #[derive(Clone, Default)]
 struct Failures(Arc<Mutex<Vec<String>>>);
@@ -363,95 +289,4 @@ impl rdkafka::consumer::ConsumerContext for Quiet {}
 
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
-}
-
-fn properties(home: &Path, port: u16, controller: u16, security: &Security) -> String {
-    let data = home.join("data");
-    let further = security.listener.as_ref().map(|listener| format!(",{listener}")).unwrap_or_default();
-    let protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL";
-    format!(
-        "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{further}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{further}\ncontroller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map={protocols}\ninter.broker.listener.name=PLAINTEXT\n\
-         log.dirs={}\nauto.create.topics.enable=false\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
-         transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=1\n\
-         group.initial.rebalance.delay.ms=0\nlog.retention.hours=-1\n{}",
-        data.display(),
-        security.properties
-    )
-}
-
-/// Prepares the data folder of the broker whose configuration is in `home`.
-fn format_data(home: &Path, arguments: &[String]) {
-    let output = java(home)
-        .args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"])
-        .arg(home.join("server.properties"))
-        .args(arguments)
-        .output()
-        .expect("java can be started");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "Kafka's data folder could not be made: {said}");
-}
-
-/// A data folder to copy: preparing one takes seconds, and they are all the same.
-fn formatted() -> &'static Path {
-    static FORMATTED: OnceLock<PathBuf> = OnceLock::new();
-    FORMATTED.get_or_init(|| {
-        let home = make_home();
-        fs::write(home.join("server.properties"), properties(&home, free_port(), free_port(), &Security::default()))
-            .expect("the folder can be written");
-        format_data(&home, &[]);
-        home.join("data")
-    })
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("the folder can be written");
-    for entry in fs::read_dir(from).expect("the folder is there") {
-        let entry = entry.expect("the folder can be read");
-        fs::copy(entry.path(), to.join(entry.file_name())).expect("the folder has files only");
-    }
-}
-
-/// `java` with Kafka's jars, and with as little of the machine as will do.
-fn java(home: &Path) -> Command {
-    let mut command = Command::new("java");
-    command.arg("-cp").arg(format!("{}/*", jars().display())).current_dir(home).stdin(Stdio::null());
-    command
-}
-
-/// The folder of the jars, fetched where they are missing.
-fn jars() -> &'static Path {
-    static JARS: OnceLock<PathBuf> = OnceLock::new();
-    JARS.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka-jars.sh");
-        let output = Command::new(&script).stderr(Stdio::inherit()).output().expect("scripts/kafka-jars.sh can be run");
-        let said = String::from_utf8_lossy(&output.stdout);
-        let folder = said.lines().last().unwrap_or_default();
-        assert!(output.status.success() && !folder.is_empty(), "no Kafka jars: scripts/kafka-jars.sh says above why");
-        PathBuf::from(folder)
-    })
-}
-
-/// A folder for one broker. Those of test processes that are gone are removed.
-fn make_home() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix("kafka-").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-    let home = parent.join(format!("kafka-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
-    fs::create_dir_all(&home).expect("the folder for test data can be written");
-    home
-}
-
-fn tail(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(30)..].join("\n")
 }

@@ -54,6 +54,7 @@ pub fn spawn(command: Command) -> Child {
         .expect("the program can be started; Kafka needs a JRE of version 17 or later")
 }
 
+/// Sends a signal to a process that was started by [`spawn`] and not waited for.
 pub fn signal(child: &Child, signal: i32) {
     let pid = i32::try_from(child.id()).expect("process ids are small");
     // SAFETY: a system call without memory; the process is ours and not yet waited for, so the id is still its own.
