@@ -71,7 +71,7 @@ fn firing(table: &mut Table) {
     }
 }
 
-/// Keys have an event every 0.3 s on the average; one in a hundred comes where it joins two sessions.
+/// Keys have an event every 1.2 s on the average, so that one in 65 opens a session.
 fn sessions(table: &mut Table) {
     let rows = rows(10_000);
     let (tumbling, kind) = (WindowKind::tumbling(Span::from_secs(60)), WindowKind::session(Span::from_secs(5)));

@@ -12,6 +12,7 @@ mod firing;
 mod keys;
 mod names;
 mod operator;
+mod recent;
 mod refinement;
 mod results;
 mod session_state;

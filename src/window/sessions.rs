@@ -20,15 +20,19 @@
 //! not pay for that.
 //!
 //! A session's end moves with every event. What is registered to be looked at is its end at some earlier time: if the session has
-//! grown since, it is registered again. So a session costs one registration in a gap's time, not one an event.
+//! grown since, it is registered again. So a session costs one registration in a gap's time, not one an event; and that is cheap,
+//! as ends are registered in stretches of time without an order, and are put in order only when the frontier comes to the stretch.
 
 use super::assigner::SessionWindowAssigner;
 use super::keys::KeySlot;
 use super::tables::Tables;
 use crate::aggregate::AccumulatorId;
 use crate::sink::TimeWindow;
-use crate::time::EventTime;
-use std::collections::BTreeSet;
+use crate::time::{EventTime, Span};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How exactly ends are registered at first.
+const STRETCHES_IN_A_GAP: i64 = 16;
 
 /// A session of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +40,8 @@ pub(super) struct Session {
     pub first: EventTime,
     pub last: EventTime,
     pub id: AccumulatorId,
-    /// When it is looked at whether it has ended; never after its end.
+    /// Where it is registered to be looked at: at its end of some earlier time, or at the beginning of the stretch of that. Never
+    /// after its end.
     check: EventTime,
     /// The revision of its result, where it has fired.
     pub fired: Option<u32>,
@@ -91,7 +96,11 @@ pub(super) struct SessionTable {
     pub(super) rule: SessionRule,
     /// By key slot. A session holds its key.
     by_key: Vec<Vec<Session>>,
-    /// What has not fired, by when to look. Entries of sessions that were merged stay until they are looked at.
+    /// What has not fired, by when to look: first by stretches of time, then, in the stretch to which the frontier has come, by
+    /// ends. Entries of sessions that were merged stay until they are looked at.
+    stretches: BTreeMap<EventTime, Vec<(KeySlot, AccumulatorId)>>,
+    /// How long a stretch is.
+    stretch: Span,
     checks: BTreeSet<Registration>,
     /// What has fired and is kept for late events, by its end. Entries of sessions that have changed stay likewise.
     kept: BTreeSet<Registration>,
@@ -106,6 +115,8 @@ impl SessionTable {
         Self {
             rule: SessionRule(rule),
             by_key: Vec::new(),
+            stretches: BTreeMap::new(),
+            stretch: Span::from_millis((rule.gap().as_millis() / STRETCHES_IN_A_GAP).max(1)),
             checks: BTreeSet::new(),
             kept: BTreeSet::new(),
             fired: 0,
@@ -168,7 +179,7 @@ impl SessionTable {
                 let id = tables.create(key);
                 let check = self.rule.0.assign(time).end;
                 sessions.insert(place, Session { first: time, last: time, id, check, fired: None });
-                self.checks.insert((check, key, id));
+                self.register(key, id);
                 self.firsts.insert((time, id));
                 (id, None)
             }
@@ -212,15 +223,41 @@ impl SessionTable {
 
     /// Sees to it that a session which has not fired is looked at when it ends.
     pub(super) fn register(&mut self, key: KeySlot, id: AccumulatorId) {
-        let rule = self.rule;
+        self.register_after(key, id, EventTime::MIN);
+    }
+
+    /// The same; what ends in a stretch that has begun by `until` is put in order at once.
+    fn register_after(&mut self, key: KeySlot, id: AccumulatorId, until: EventTime) {
+        let (rule, stretch) = (self.rule, self.stretch.as_millis());
         let Some(session) = self.session(key, id) else { return };
-        session.check = rule.window(session).end;
-        let check = session.check;
-        self.checks.insert((check, key, id));
+        let end = rule.window(session).end;
+        let begin = end.saturating_sub(Span::from_millis(end.as_millis().rem_euclid(stretch)));
+        if begin <= until {
+            session.check = end;
+            self.checks.insert((end, key, id));
+        } else {
+            session.check = begin;
+            self.stretches.entry(begin).or_default().push((key, id));
+        }
+    }
+
+    /// Puts in order what is registered in stretches that have begun by `until`.
+    fn order_stretches(&mut self, until: EventTime) {
+        while let Some(stretch) = self.stretches.first_entry().filter(|stretch| *stretch.key() <= until) {
+            let (begin, registered) = stretch.remove_entry();
+            for (key, id) in registered {
+                let open =
+                    self.session(key, id).is_some_and(|session| session.fired.is_none() && session.check == begin);
+                if open {
+                    self.register_after(key, id, until);
+                }
+            }
+        }
     }
 
     /// The end of the session that ends first, if that is no later than `until`.
     pub(super) fn next_end(&mut self, until: EventTime) -> Option<EventTime> {
+        self.order_stretches(until);
         while let Some((check, key, id)) = self.checks.first().copied().filter(|(check, ..)| *check <= until) {
             let rule = self.rule;
             let ended = self.session(key, id).filter(|session| session.fired.is_none() && session.check == check);
@@ -228,7 +265,7 @@ impl SessionTable {
                 Some(end) if end == check => return Some(end),
                 Some(_) => {
                     self.checks.pop_first();
-                    self.register(key, id);
+                    self.register_after(key, id, until);
                 }
                 None => {
                     self.checks.pop_first();
@@ -275,7 +312,8 @@ impl SessionTable {
 
     /// When to look next.
     pub(super) fn next_check(&self) -> Option<EventTime> {
-        self.checks.first().map(|(check, ..)| *check)
+        let stretch = self.stretches.first_key_value().map(|(begin, _)| *begin);
+        self.checks.first().map(|(check, ..)| *check).into_iter().chain(stretch).min()
     }
 
     /// The earliest event of all sessions that are held.
@@ -292,7 +330,6 @@ impl SessionTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Span;
 
     fn at(millis: i64) -> EventTime {
         EventTime::from_millis(millis)

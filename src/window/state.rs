@@ -11,6 +11,7 @@ use super::closed::ClosedBefore;
 use super::entries::{EntryTable, SliceEntries};
 use super::keys::{KeySlot, KeyTable};
 use super::names::{NameTable, Naming};
+use super::recent::RecentSlices;
 use super::refinement::{Refinement, RefinementStash};
 use super::session_state::SessionState;
 use super::sessions::SessionTable;
@@ -261,6 +262,7 @@ impl WindowState {
         ids.reserve(batch.len());
         let dictionary = senders[&batch.sender].dictionary.keys();
         let mut skip = skip.iter().map(|row| *row as usize).peekable();
+        let mut slices = RecentSlices::of(slices);
         let mut row = 0;
         while row < batch.len() {
             if skip.peek() == Some(&row) {
@@ -269,7 +271,7 @@ impl WindowState {
                 continue;
             }
             let window = settings.windowing.slice(EventTime::from_millis(batch.times[row]));
-            let slice = slices.entry(window.end).or_insert_with(|| {
+            let slice = slices.get(window.end, || {
                 let first_end = settings.windowing.slicing().and_then(|slicing| slicing.first_end(window));
                 if let Some(end) = first_end.filter(|end| unfired.insert(*end)) {
                     new_output_time(end);
