@@ -1,9 +1,9 @@
 //! Restarts of jobs whose windows overlap or grow: nothing is lost, nothing is written that lacks events, and the offsets that
 //! are committed never pass a record that an open window needs.
 
-use crate::broker::{Broker, TestRecord, fresh};
 use crate::events::{BASE, Results, closing, event, numbered, results_of_files, results_of_runs};
 use crate::program::{Program, Setup};
+use kafka_broker::{Broker, TestRecord, fresh};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 

@@ -76,7 +76,7 @@ impl Intake {
         let state = &mut self.partitions[slot.0 as usize];
         let partition = &mut state.partition;
         let special = partition.idle || partition.returned || partition.closed_before > EventTime::MIN;
-        let mut watermark = partition.watermark.clone();
+        let mut watermark = partition.watermark;
         let (mut on_time, mut latest) = (!special, EventTime::MIN);
         for time in times {
             on_time &= *time >= watermark.watermark();
