@@ -92,14 +92,24 @@ impl Windowing {
     }
 
     /// How long an event at `time` is needed at least: to the end of its last window. Where that cannot be known from the event
-    /// (a session may grow) it is the event's own time, and whoever asks must know of open windows by other means.
+    /// (a session may grow) it is hardly more than the event's own time (rounded up to a multiple of the gap, so that few different
+    /// ends have to be kept track of), and whoever asks must know of open windows by other means.
     pub fn last_end(&self, time: EventTime) -> EventTime {
         match &self.shape {
             Shape::Sliced(slicing) => {
                 let slice = slicing.grid.cell(time);
                 slicing.ends(slice).map_or(slice.end, |ends| ends.last)
             }
-            Shape::Sessions(_) => time,
+            Shape::Sessions(sessions) => Grid::fixed(sessions.gap(), Span::ZERO).cell(time).end,
+        }
+    }
+
+    /// Events before this are needed no longer than one at `time`: [`Windowing::last_end`] changes here. That is the end of the
+    /// slice, which for windows that overlap is long before the end of the last window.
+    pub fn needed_alike_until(&self, time: EventTime) -> EventTime {
+        match &self.shape {
+            Shape::Sliced(slicing) => slicing.grid.cell(time).end,
+            Shape::Sessions(_) => self.last_end(time),
         }
     }
 
@@ -209,7 +219,7 @@ mod tests {
         let sessions = windowing(WindowKind::Session { gap: millis(10), max_length: None }, 5, LatePolicy::Refine);
         assert!(!sessions.is_closed_at(at(95), at(100)));
         assert!(sessions.is_closed_at(at(94), at(100)));
-        assert_eq!(sessions.last_end(at(7)), at(7));
+        assert_eq!((sessions.last_end(at(7)), sessions.needed_alike_until(at(7))), (at(10), at(10)));
         assert!(!sessions.ends_are_known());
     }
 
@@ -240,6 +250,8 @@ mod tests {
             let ends = expected.first().zip(expected.last()).map(|(first, last)| Ends { first: first.end, last: last.end });
             prop_assert_eq!(slicing.ends(slice), ends);
             prop_assert_eq!(slicing.first_end(slice), ends.map(|ends| ends.first));
+            let alike = windowing.needed_alike_until(at(time));
+            prop_assert_eq!(windowing.last_end(at(alike.as_millis() - 1)), windowing.last_end(at(time)));
             prop_assert_eq!(windowing.last_end(at(time)), ends.map_or(slice.end, |ends| ends.last));
         }
     }
