@@ -35,6 +35,8 @@ pub struct Parts {
     pub sink_settings: SinkSettings,
     /// Follows the frontier behind the sink.
     pub written: Handle<Time>,
+    /// Follows the frontier that says which rows windows still need, where the rows do not say it themselves.
+    pub needed: Handle<Time>,
 }
 
 /// Wires the program. Returns what wakes the source, from any thread.
@@ -44,6 +46,9 @@ pub fn build(scope: Scope<'_, Time>, parts: Parts) -> SyncActivator {
     let from_source = source(scope, parts.source, parts.intake, parts.source_settings);
     hear_peers(from_source.words, peers);
     let from_window = window(from_source.rows, parts.window_settings);
+    if let Some(needs) = from_window.needs {
+        needs.probe_with(&parts.needed);
+    }
     return_credits(from_window.acknowledgements, credits, from_source.activator);
     sink(from_window.results, parts.sink_settings).probe_with(&parts.written);
     from_source.wake

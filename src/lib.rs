@@ -59,7 +59,8 @@ pub use aggregate::{AggregatePlan, AggregationResult, AggregationState, CustomAg
 /// The attribute for implementations of [`EventSink`], [`LateEventHandler`], [`DeadLetterSink`] and [`StateBackend`].
 pub use async_trait::async_trait;
 pub use config::{
-    AggregateKind, AggregationConfig, ConsumerConfig, ErrorPolicy, OffsetReset, ProcessorConfig, ProducerConfig,
+    AggregateKind, AggregationConfig, ConsumerConfig, ErrorPolicy, LatePolicy, OffsetReset, ProcessorConfig,
+    ProducerConfig, WindowKind,
 };
 pub use error::{ExitCode, ProcessorError, ProcessorResult};
 pub use event::{EventMetadata, EventTimestamp, FeedbackEvent, GroupingKey, ProcessorEvent, Reason, ValueSink};
@@ -72,7 +73,7 @@ pub use sink::{
 };
 pub use state::{CheckpointId, MemoryStateBackend, RocksDBStateBackend, StateBackend, StateChange, WindowStateManager};
 pub use time::{BoundedOutOfOrdernessWatermark, EventTime};
-pub use window::{SessionWindowAssigner, SlidingWindowAssigner, TumblingWindowAssigner};
+pub use window::{SessionWindowAssigner, SlidingWindowAssigner, TimeZone, TumblingWindowAssigner};
 
 /// The README's Rust code compiles.
 #[cfg(doctest)]

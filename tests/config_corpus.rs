@@ -114,7 +114,7 @@ fn the_production_file_names_every_key_there_is() {
 fn the_development_file_is_what_it_says() {
     let config = config::load(&root().join("config/processor-dev.yaml"), no_env()).unwrap().config;
     assert!(matches!(config.source, SourceConfig::Generator(_)));
-    assert_eq!(config.windows.kind, WindowKind::Tumbling { size: Span::from_secs(10) });
+    assert_eq!(config.windows.kind, WindowKind::tumbling(Span::from_secs(10)));
     assert_eq!(config.sinks, [SinkConfig::Console]);
     assert_eq!(config.metrics.listen.to_string(), "127.0.0.1:8080");
     assert_eq!((config.consumer, config.producer), (None, None));
@@ -180,7 +180,7 @@ aggregation:
 fn the_minimal_snippet() {
     let config = loaded(MINIMAL);
     assert_eq!(config.parallelism.get(), 4);
-    assert_eq!(config.windows.kind, WindowKind::Tumbling { size: Span::from_secs(300) });
+    assert_eq!(config.windows.kind, WindowKind::tumbling(Span::from_secs(300)));
     assert_eq!(config.windows.allowed_lateness, Span::ZERO);
     let consumer = config.consumer.unwrap();
     assert_eq!(consumer.bootstrap_servers, "localhost:9092");
@@ -202,7 +202,7 @@ fn the_production_snippet() {
         checkpoint_path: Some("/var/lib/optimizer/checkpoints".into()),
     };
     assert_eq!(config.state, state);
-    assert_eq!(config.windows.kind, WindowKind::Tumbling { size: Span::from_secs(300) });
+    assert_eq!(config.windows.kind, WindowKind::tumbling(Span::from_secs(300)));
     assert_eq!(config.windows.allowed_lateness, Span::from_secs(60));
     assert_eq!(config.watermark.max_out_of_orderness, Span::from_secs(30));
     let enabled = [AggregateKind::Count, AggregateKind::Average, AggregateKind::Percentile];
@@ -288,7 +288,7 @@ fn a_variable_wins_over_the_other_spelling_in_the_file() {
     let file = "processor: {windows: {tumbling: {size: 5m}}, source: stdin}";
     let env = [("PROCESSOR_WINDOWS__TUMBLING__SIZE_SECS", "7"), ("PROCESSOR_SOURCE__TYPE", "kafka")];
     let config = load_with(file, &env).config;
-    assert_eq!(config.windows.kind, WindowKind::Tumbling { size: Span::from_secs(7) });
+    assert_eq!(config.windows.kind, WindowKind::tumbling(Span::from_secs(7)));
     assert_eq!(config.source, SourceConfig::Kafka);
     let config = load_with("processor: {source: {type: file, paths: [a]}}", &[("PROCESSOR_SOURCE", "stdin")]).config;
     assert_eq!(config.source, SourceConfig::Stdin);
@@ -428,12 +428,12 @@ fn a_producer_is_there_where_something_needs_it_and_only_there() {
 fn windows_of_every_kind() {
     let kind = |text: &str| loaded(&format!("processor: {{windows: {{{text}}}}}")).windows.kind;
     let secs = Span::from_secs;
-    assert_eq!(kind("default_type: sliding"), WindowKind::Sliding { size: secs(600), slide: secs(60) });
-    assert_eq!(kind("session: {gap: 90s}"), WindowKind::Session { gap: secs(90) });
-    assert_eq!(kind("tumbling: {size: 1h30m}, session: {gap: 9s}"), WindowKind::Tumbling { size: secs(5400) });
+    assert_eq!(kind("default_type: sliding"), WindowKind::sliding(secs(600), secs(60)));
+    assert_eq!(kind("session: {gap: 90s}"), WindowKind::session(secs(90)));
+    assert_eq!(kind("tumbling: {size: 1h30m}, session: {gap: 9s}"), WindowKind::tumbling(secs(5400)));
     // A size need not be a multiple of the slide.
-    assert_eq!(kind("sliding: {size: 10s, slide: 3s}"), WindowKind::Sliding { size: secs(10), slide: secs(3) });
-    assert_eq!(kind("tumbling: {size_secs: 0.25}"), WindowKind::Tumbling { size: Span::from_millis(250) });
+    assert_eq!(kind("sliding: {size: 10s, slide: 3s}"), WindowKind::sliding(secs(10), secs(3)));
+    assert_eq!(kind("tumbling: {size_secs: 0.25}"), WindowKind::tumbling(Span::from_millis(250)));
 }
 
 #[test]

@@ -57,13 +57,21 @@ fn write_input(directory: &Path) -> Vec<PathBuf> {
     texts.into_iter().enumerate().map(write).collect()
 }
 
-/// The configuration of a run that writes into this directory. `event` is its section.
-fn yaml(event: &str, files: &[PathBuf], out: &Path) -> String {
+/// The sections of a job that differ.
+#[derive(Clone, Copy)]
+struct Job {
+    event: &'static str,
+    windows: &'static str,
+}
+
+/// The configuration of a run that writes into this directory.
+fn yaml(job: Job, files: &[PathBuf], out: &Path) -> String {
+    let Job { event, windows } = job;
     let files: Vec<String> = files.iter().map(|path| job::quoted(path)).collect();
     let path = |name: &str| job::quoted(&out.join(name));
     format!(
         "processor:\n  source: {{type: file, paths: [{}]}}\n  event: {event}\n  buffer_size: 2000\n  \
-         windows: {{tumbling: {{size: 5s, allowed_lateness: 1m}}}}\n  watermark: {{max_out_of_orderness: 1500ms}}\n  \
+         windows: {{{windows}}}\n  watermark: {{max_out_of_orderness: 1500ms}}\n  \
          error_handling: {{policy: dead_letter, dead_letter_file: {}}}\n  sinks: [{{type: file, path: {}}}]\n  \
          late: {{sink: {{type: file, path: {}}}}}\n  metrics: {{enabled: false}}\n",
         files.join(", "),
@@ -94,9 +102,9 @@ fn output(out: &Path, processes: usize) -> Output {
     Output { results, late: lines("late"), dead: lines("dead") }
 }
 
-fn run_workers(event: &str, files: &[PathBuf], workers: usize) -> Output {
+fn run_workers(job: Job, files: &[PathBuf], workers: usize) -> Output {
     let out = tempfile::tempdir().expect("a temporary directory");
-    let summary = job::run(&yaml(event, files, out.path()), workers);
+    let summary = job::run(&yaml(job, files, out.path()), workers);
     let output = output(out.path(), 1);
     assert_eq!(summary.results, output.results.len() as u64);
     assert_eq!(summary.dropped_late(), output.late.len() as u64);
@@ -116,10 +124,10 @@ impl Drop for Process {
 }
 
 /// Two processes with two workers each, on free ports of this machine.
-fn run_processes(event: &str, files: &[PathBuf]) -> Output {
+fn run_processes(job: Job, files: &[PathBuf]) -> Output {
     for _ in 0..ATTEMPTS {
         let out = tempfile::tempdir().expect("a temporary directory");
-        let failures = try_processes(event, files, out.path());
+        let failures = try_processes(job, files, out.path());
         if failures.is_empty() {
             return output(out.path(), 2);
         }
@@ -130,9 +138,9 @@ fn run_processes(event: &str, files: &[PathBuf]) -> Output {
 }
 
 /// Returns what the processes say that failed.
-fn try_processes(event: &str, files: &[PathBuf], out: &Path) -> Vec<String> {
+fn try_processes(job: Job, files: &[PathBuf], out: &Path) -> Vec<String> {
     let config = out.join("processor.yaml");
-    std::fs::write(&config, yaml(event, files, out)).expect("a temporary directory takes files");
+    std::fs::write(&config, yaml(job, files, out)).expect("a temporary directory takes files");
     let hostfile = out.join("hosts");
     std::fs::write(&hostfile, free_addresses(2).join("\n")).expect("a temporary directory takes files");
     let log = |index: usize| out.join(format!("process-{index}.log"));
@@ -200,20 +208,24 @@ fn count(lines: &[String], what: &str) -> usize {
     lines.iter().filter(|line| line.contains(what)).count()
 }
 
-/// Runs the job of this `event` section in every way; it has at least so many windows, counted per key.
-fn check(event: &str, windows: usize) {
+/// Runs the job in every way; it has at least so many windows, counted per key.
+fn check(job: Job, windows: usize) {
     let input = tempfile::tempdir().expect("a temporary directory");
     let files = write_input(input.path());
-    let alone = run_workers(event, &files, 1);
+    let alone = run_workers(job, &files, 1);
     assert!(count(&alone.results, "\"firing\":\"on_time\"") >= windows, "windows and keys");
     assert!(count(&alone.results, "\"firing\":\"late\"") > 100, "refinements");
-    assert!(count(&alone.results, "\"revision\":2,") > 10, "refinements of refinements");
+    if job.windows.contains("session") {
+        assert!(count(&alone.results, "\"op\":\"retract\"") > 50, "retractions");
+    } else {
+        assert!(count(&alone.results, "\"revision\":2,") > 10, "refinements of refinements");
+    }
     assert!(count(&alone.late, "\"reason\":\"late\"") > 100, "late records");
     assert!(count(&alone.dead, "\"reason\":\"malformed\"") > 20, "dead letters");
     for workers in [2, 3, 8] {
-        assert_same(&format!("{workers} workers"), &run_workers(event, &files, workers), &alone);
+        assert_same(&format!("{workers} workers"), &run_workers(job, &files, workers), &alone);
     }
-    assert_same("two processes", &run_processes(event, &files), &alone);
+    assert_same("two processes", &run_processes(job, &files), &alone);
 }
 
 /// A record's place: file and offset.
@@ -275,7 +287,8 @@ fn every_record_meets_the_same_decision_at_any_number_of_workers_and_in_any_batc
     let places = places(&files);
     let decide = |workers, buffer_size: usize| {
         let out = tempfile::tempdir().expect("a temporary directory");
-        let text = yaml("{key: [id], values: [data.latency_ms]}", &files, out.path())
+        let job = Job { event: "{key: [id], values: [data.latency_ms]}", windows: TUMBLING };
+        let text = yaml(job, &files, out.path())
             .replace("buffer_size: 2000", &format!("buffer_size: {buffer_size}"))
             .replace("allowed_lateness: 1m", "allowed_lateness: 3s");
         job::run(&text, workers);
@@ -299,13 +312,28 @@ fn every_record_meets_the_same_decision_at_any_number_of_workers_and_in_any_batc
         }
     }
 }
+const TUMBLING: &str = "tumbling: {size: 5s, allowed_lateness: 1m}";
 
 #[test]
 fn listed_fields() {
-    check("{key: [data.model, data.region], values: [data.latency_ms]}", 90);
+    let event = "{key: [data.model, data.region], values: [data.latency_ms]}";
+    check(Job { event, windows: TUMBLING }, 90);
 }
 
 #[test]
 fn fields_as_they_come_and_the_default_key() {
-    check("{}", 8);
+    check(Job { event: "{}", windows: TUMBLING }, 8);
+}
+
+#[test]
+fn sliding_windows() {
+    let windows = "sliding: {size: 5s, slide: 700ms, offset: 300ms, allowed_lateness: 1m}";
+    check(Job { event: "{key: [data.model, data.region], values: [data.latency_ms]}", windows }, 500);
+}
+
+#[test]
+fn sessions() {
+    let event = "{key: [metadata.user], values: [data.latency_ms]}";
+    check(Job { event, windows: "session: {gap: 900ms, allowed_lateness: 1m}" }, 500);
+    check(Job { event, windows: "session: {gap: 900ms, max_length: 2s, allowed_lateness: 1m}" }, 500);
 }

@@ -1,7 +1,7 @@
 //! The sources other than Kafka, polled as a worker polls them, into a real intake.
 
 use llm_optimizer_processor::config::model::{
-    ErrorPolicy, GeneratorConfig, WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind,
+    ErrorPolicy, GeneratorConfig, LatePolicy, WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind,
 };
 use llm_optimizer_processor::event::{
     BadRecord, Decoded, Decoder, FeedbackEvent, Reason, RowBatch, RowScratch, TypedDecoder, WorkerIndex,
@@ -13,7 +13,7 @@ use llm_optimizer_processor::source::memory::EventInput;
 use llm_optimizer_processor::source::stdin::StdinSource;
 use llm_optimizer_processor::source::{Intake, IntakeRules, Polled, Source};
 use llm_optimizer_processor::time::{EventTime, Span};
-use llm_optimizer_processor::window::Windowing;
+use llm_optimizer_processor::window::{ClosedBefore, Windowing};
 use llm_optimizer_processor::{GroupingKey, ProcessorResult};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,8 +55,11 @@ impl Run {
 fn run(source: &mut dyn Source, decoder: Box<dyn Decoder>, max_records: usize) -> ProcessorResult<Run> {
     let (dead, late) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
     let (dead_writer, late_writer) = (dead.clone(), late.clone());
-    let window =
-        WindowConfig { kind: WindowKind::Tumbling { size: Span::from_secs(10) }, allowed_lateness: Span::ZERO };
+    let window = WindowConfig {
+        kind: WindowKind::tumbling(Span::from_secs(10)),
+        allowed_lateness: Span::ZERO,
+        late_policy: LatePolicy::Refine,
+    };
     let rules = IntakeRules {
         watermark: WatermarkConfig {
             strategy: WatermarkStrategy::BoundedOutOfOrderness,
@@ -68,6 +71,7 @@ fn run(source: &mut dyn Source, decoder: Box<dyn Decoder>, max_records: usize) -
         },
         timestamp_format: llm_optimizer_processor::config::TimestampFormat::Rfc3339,
         windowing: Windowing::new(&window)?,
+        closed: ClosedBefore::default(),
         policy: ErrorPolicy::DeadLetter,
         late: Arc::new(move |record| late_writer.lock().unwrap().push(record)),
         dead_letter: Arc::new(move |record| dead_writer.lock().unwrap().push(record)),

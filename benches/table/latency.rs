@@ -52,9 +52,9 @@ fn measure() -> Vec<Duration> {
     };
     let sink = Stopwatch { arrivals, latencies: Arc::clone(&latencies) };
     let mut config = bench_config("[stdout]");
-    config.windows.kind = llm_optimizer_processor::config::WindowKind::Tumbling {
-        size: llm_optimizer_processor::time::Span::from_millis(WINDOW_MILLIS),
-    };
+    config.windows.kind = llm_optimizer_processor::config::WindowKind::tumbling(
+        llm_optimizer_processor::time::Span::from_millis(WINDOW_MILLIS),
+    );
     config.watermark.max_out_of_orderness = llm_optimizer_processor::time::Span::ZERO;
     let input = Box::new(PipeInput { event: config.event.clone(), reader: Mutex::new(Some(reader)) });
     let sinks = SinkPlan::Given(vec![sink.into_sink_spec()]);

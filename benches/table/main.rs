@@ -10,6 +10,7 @@ mod latency;
 mod measure;
 mod memory;
 mod rows;
+mod windows;
 
 use measure::Table;
 
@@ -25,6 +26,7 @@ fn main() {
     let only = arguments.first().map_or("", String::as_str);
     let mut table = Table::new(only);
     rows::run(&mut table);
+    windows::run(&mut table);
     files::run(&mut table);
     kafka::run(&mut table);
     latency::run(&mut table);

@@ -84,8 +84,13 @@ fn processor(rows: &Arc<Vec<Row>>) {
 
 /// Runs rows through the processor, tumbling windows of so many seconds, all aggregates, nobody taking the results.
 pub fn run_rows(rows: impl Iterator<Item = Row> + Send + 'static, window_secs: i64) -> Summary {
+    run_rows_in(rows, WindowKind::tumbling(Span::from_millis(window_secs * 1000)))
+}
+
+/// The same with windows of any kind.
+pub fn run_rows_in(rows: impl Iterator<Item = Row> + Send + 'static, kind: WindowKind) -> Summary {
     let mut config = bench_config("[stdout]");
-    config.windows.kind = WindowKind::Tumbling { size: Span::from_millis(window_secs * 1000) };
+    config.windows.kind = kind;
     let input = Box::new(RowInput(Mutex::new(Some(Box::new(rows)))));
     let job = Job::new(config, input, plan(), Naming::Bare, vec!["value".into()], SinkPlan::Given(Vec::new()));
     job.expect("a job").run(&Topology::single(NonZeroUsize::MIN)).expect("the job runs")

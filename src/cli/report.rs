@@ -38,9 +38,9 @@ fn beginning(config: &ProcessorConfig, topology: &Topology) -> String {
         SourceConfig::Generator(_) => "the built-in generator".to_owned(),
     };
     let windows = match config.windows.kind {
-        WindowKind::Tumbling { size } => format!("windows of {}", seconds(size)),
-        WindowKind::Sliding { size, slide } => format!("windows of {} every {}", seconds(size), seconds(slide)),
-        WindowKind::Session { gap } => format!("sessions with gaps of {}", seconds(gap)),
+        WindowKind::Tumbling { size, .. } => format!("windows of {}", seconds(size)),
+        WindowKind::Sliding { size, slide, .. } => format!("windows of {} every {}", seconds(size), seconds(slide)),
+        WindowKind::Session { gap, .. } => format!("sessions with gaps of {}", seconds(gap)),
     };
     let workers = match topology.peers() {
         1 => "1 worker".to_owned(),
@@ -102,6 +102,7 @@ fn record(summary: &Summary) -> serde_json::Value {
         ("events", summary.events),
         ("windows", summary.windows),
         ("refined", summary.refined),
+        ("retracted", summary.retracted),
         ("results", summary.results),
         ("late_accepted", summary.late),
         ("late_dropped", summary.dropped_late()),
@@ -109,6 +110,7 @@ fn record(summary: &Summary) -> serde_json::Value {
         ("filtered", summary.filtered),
         ("tombstones", summary.tombstones),
         ("read_again", summary.replayed),
+        ("between_windows", summary.in_no_window),
         ("open", summary.open),
     ];
     for (name, count) in counts {

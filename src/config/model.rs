@@ -1,6 +1,7 @@
 //! The configuration as the program uses it: validated, with units in the types. [`super::load`] makes it from text.
 
 use crate::time::Span;
+use crate::window::TimeZone;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -202,6 +203,8 @@ pub struct WindowConfig {
     pub kind: WindowKind,
     /// How long after a window's end its state is kept for late events.
     pub allowed_lateness: Span,
+    /// What becomes of late events.
+    pub late_policy: LatePolicy,
 }
 
 /// A kind of window.
@@ -211,19 +214,55 @@ pub enum WindowKind {
     Tumbling {
         /// Length, positive.
         size: Span,
+        /// How much later than at the multiples of the size windows begin.
+        offset: Span,
+        /// Whose clocks say when days and hours begin; `None` is UTC's, for any size.
+        time_zone: Option<TimeZone>,
     },
     /// Fixed, overlapping.
     Sliding {
         /// Length, positive.
         size: Span,
-        /// Distance of starts, positive.
+        /// Distance of starts, positive. Where it is longer than the size, events between two windows are in none.
         slide: Span,
+        /// How much later than at the multiples of the slide windows begin.
+        offset: Span,
     },
     /// Activity with gaps.
     Session {
         /// Silence that ends a session, positive.
         gap: Span,
+        /// How far from a session's first event its last must be less; `None` is any.
+        max_length: Option<Span>,
     },
+}
+
+impl WindowKind {
+    /// Tumbling windows of this size that begin at its multiples.
+    pub const fn tumbling(size: Span) -> Self {
+        WindowKind::Tumbling { size, offset: Span::ZERO, time_zone: None }
+    }
+
+    /// Sliding windows that begin at the multiples of the slide.
+    pub const fn sliding(size: Span, slide: Span) -> Self {
+        WindowKind::Sliding { size, slide, offset: Span::ZERO }
+    }
+
+    /// Sessions of any length.
+    pub const fn session(gap: Span) -> Self {
+        WindowKind::Session { gap, max_length: None }
+    }
+}
+
+/// What becomes of late events: those behind their partition's watermark by no more than the allowed lateness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LatePolicy {
+    /// A window that has fired emits its result again, with the next revision.
+    Refine,
+    /// A window emits once, when it can no longer change: at its end plus the allowed lateness.
+    FinalOnly,
+    /// They are dropped to the late side output.
+    Drop,
 }
 
 /// How time advances.

@@ -2,7 +2,7 @@
 
 use super::PipelineBuilder;
 use crate::aggregate::CustomAggregate;
-use crate::config::{AggregateKind, AggregationConfig, ErrorPolicy, WindowKind};
+use crate::config::{AggregateKind, AggregationConfig, ErrorPolicy, LatePolicy, WindowKind};
 use crate::metrics::ProcessorMetrics;
 use crate::sink::RetryPolicy;
 use crate::state::StateBackend;
@@ -23,30 +23,35 @@ impl<T: Send + 'static> PipelineBuilder<T> {
     /// Fixed windows of `size` that do not overlap; at least a millisecond. By default it is 5 minutes.
     pub fn with_tumbling_window(mut self, size: Duration) -> Self {
         let size = self.positive("a tumbling window's size", size);
-        self.config.windows.kind = WindowKind::Tumbling { size };
+        self.config.windows.kind = WindowKind::tumbling(size);
         self
     }
 
-    /// Windows of `size`, one every `slide`, which is at most `size`; each at least a millisecond. This version answers with
-    /// `Unsupported` when the pipeline is built.
+    /// Windows of `size`, one every `slide`; each at least a millisecond. Where the slide is longer than the size, events between
+    /// two windows are in none.
     pub fn with_sliding_window(mut self, size: Duration, slide: Duration) -> Self {
-        if slide > size {
-            self.problems.push(format!(
-                "a sliding window with a slide of {slide:?} and a size of {size:?}: events between two windows would be in \
-                 none; a slide of at most the size would be right"
-            ));
-        }
         let (size, slide) =
             (self.positive("a sliding window's size", size), self.positive("a sliding window's slide", slide));
-        self.config.windows.kind = WindowKind::Sliding { size, slide };
+        self.config.windows.kind = WindowKind::sliding(size, slide);
         self
     }
 
-    /// Windows of activity, ended by a silence of `gap`, at least a millisecond. This version answers with `Unsupported` when
-    /// the pipeline is built.
+    /// Windows of activity, ended by a silence of `gap`, at least a millisecond.
     pub fn with_session_window(mut self, gap: Duration) -> Self {
         let gap = self.positive("a session window's gap", gap);
-        self.config.windows.kind = WindowKind::Session { gap };
+        self.config.windows.kind = WindowKind::session(gap);
+        self
+    }
+
+    /// Any kind of window with all that can be said of it: offsets, a time zone, a maximum length of sessions.
+    pub fn with_windows(mut self, kind: WindowKind) -> Self {
+        self.config.windows.kind = kind;
+        self
+    }
+
+    /// What becomes of late events within the allowed lateness; by default each makes a window that has fired emit again.
+    pub fn with_late_policy(mut self, policy: LatePolicy) -> Self {
+        self.config.windows.late_policy = policy;
         self
     }
 

@@ -11,8 +11,8 @@ use crate::metrics::{Phase, ProcessorMetrics, StatusBoard, TimeRules, spawn_repo
 use crate::sink::{self, ResultSink, RetryPolicy, SideOutputs, SideSpec, SinkHub, SinkSpec};
 use crate::source::IntakeRules;
 use crate::source::file;
-use crate::window::{Naming, WindowStateSettings, Windowing};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::window::{ClosedBefore, Naming, WindowStateSettings, Windowing};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -53,6 +53,7 @@ pub struct Job {
     /// Stops it.
     pub control: Control,
     windowing: Windowing,
+    closed: ClosedBefore,
     /// Side outputs that stand in for those of the configuration, until the run takes them.
     given_late: Mutex<Option<SideSpec>>,
     given_dead_letter: Mutex<Option<SideSpec>>,
@@ -94,6 +95,7 @@ impl Job {
             board,
             control,
             windowing,
+            closed: ClosedBefore::default(),
             given_late: Mutex::default(),
             given_dead_letter: Mutex::default(),
         })
@@ -161,6 +163,8 @@ fn warn_of_memory(config: &ProcessorConfig) {
 pub struct Running {
     /// The job.
     pub job: Job,
+    /// The furthest that any worker has seen the frontier behind the sinks, milliseconds.
+    pub(super) written: Arc<AtomicI64>,
     pub(super) threads: usize,
     hub: SinkHub,
     side_outputs: SideOutputs,
@@ -202,6 +206,7 @@ impl Running {
         let busy = (0..topology.threads()).map(|_| AtomicUsize::new(1)).collect();
         Ok(Arc::new(Self {
             job,
+            written: Arc::new(AtomicI64::new(i64::MIN)),
             threads: topology.threads(),
             hub,
             side_outputs: SideOutputs { late, dead_letter },
@@ -292,10 +297,16 @@ impl Running {
             watermark: self.job.config.watermark.clone(),
             timestamp_format: self.job.config.event.timestamp_format,
             windowing: self.job.windowing,
+            closed: self.job.closed.clone(),
             policy: self.job.config.error_handling.policy,
             late: Arc::new(move |record| late.send(record)),
             dead_letter: Arc::new(move |record| dead_letter.send(record)),
         }
+    }
+
+    /// Whether rows say how long windows need them.
+    pub fn ends_are_known(&self) -> bool {
+        self.job.windowing.ends_are_known()
     }
 
     /// What the windows are made of.
@@ -305,6 +316,7 @@ impl Running {
             plan: Arc::clone(&self.job.plan),
             naming: self.job.naming,
             fields: self.job.fields.clone(),
+            closed: self.job.closed.clone(),
         }
     }
 

@@ -199,6 +199,8 @@ impl WindowWatch {
             tally.windows += counts.fired;
             tally.refined += counts.refined;
         }
+        tally.retracted += counts.retracted;
+        tally.in_no_window += counts.in_no_window;
         tally.open = turn.state.unfired_windows() as u64;
         if self.frontier != Some(turn.frontier) {
             self.frontier = Some(turn.frontier);

@@ -25,6 +25,10 @@ pub struct Summary {
     pub windows: u64,
     /// Results that refined another.
     pub refined: u64,
+    /// Results that were taken back, because late events joined sessions.
+    pub retracted: u64,
+    /// Events among [`Summary::events`] that fell between two windows, where the slide is longer than the size.
+    pub in_no_window: u64,
     /// Windows that were still open at the end, counted per key: their results were not written.
     pub open: u64,
     /// Results that the sinks took.
@@ -43,6 +47,8 @@ impl Summary {
         self.replayed += other.replayed;
         self.windows += other.windows;
         self.refined += other.refined;
+        self.retracted += other.retracted;
+        self.in_no_window += other.in_no_window;
         self.open += other.open;
         for (reason, count) in &other.dropped {
             *self.dropped.entry(*reason).or_default() += count;
@@ -93,7 +99,13 @@ impl fmt::Display for Summary {
         if !reasons.is_empty() {
             write!(f, "\nin no window: {}", reasons.join(", "))?;
         }
-        let others = [(self.filtered, "filtered"), (self.tombstones, "tombstones"), (self.replayed, "read again")];
+        let others = [
+            (self.filtered, "filtered"),
+            (self.tombstones, "tombstones"),
+            (self.replayed, "read again"),
+            (self.in_no_window, "between two windows"),
+            (self.retracted, "results taken back"),
+        ];
         for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
             write!(f, "\n{what}: {count}")?;
         }

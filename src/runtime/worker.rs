@@ -16,6 +16,7 @@ use crate::time::{EventTime, Time};
 use crate::window::WindowSettings;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use timely::dataflow::operators::probe::Handle;
@@ -78,6 +79,7 @@ struct Share<'a> {
     local: usize,
     credits: Credits,
     written: Handle<Time>,
+    needed: Handle<Time>,
     results_waiting: Rc<Cell<usize>>,
     tally: Tally,
 }
@@ -91,6 +93,7 @@ impl<'a> Share<'a> {
             local: worker.index() % running.threads(),
             credits: Credits::new(running.job.config.buffer_size.get()),
             written: Handle::new(),
+            needed: Handle::new(),
             results_waiting: Rc::default(),
             tally: Tally::default(),
         }
@@ -106,6 +109,27 @@ impl<'a> Share<'a> {
             window_settings: self.window_settings(),
             sink_settings: self.sink_settings(),
             written: self.written.clone(),
+            needed: self.needed.clone(),
+        }
+    }
+
+    /// The frontier behind the sinks, as far as any worker of this process has seen it: what one worker lets go of because results
+    /// are written, no other may still believe unwritten.
+    fn written(&self) -> Rc<dyn Fn() -> Option<EventTime>> {
+        let own = event_time_of(&self.written);
+        let seen = Arc::clone(&self.running.written);
+        Rc::new(move || {
+            let own = own().unwrap_or(EventTime::MAX).as_millis();
+            let furthest = EventTime::from_millis(own.max(seen.fetch_max(own, Ordering::SeqCst)));
+            (furthest < EventTime::MAX).then_some(furthest)
+        })
+    }
+
+    /// From where rows are needed beyond what they say themselves; `None` where none are.
+    fn needed(&self) -> Rc<dyn Fn() -> Option<EventTime>> {
+        match self.running.ends_are_known() {
+            true => Rc::new(|| None),
+            false => event_time_of(&self.needed),
         }
     }
 
@@ -113,7 +137,6 @@ impl<'a> Share<'a> {
         let job = &self.running.job;
         let mut watch = SourceWatch::new(self.index, &job.metrics, &job.board, Rc::clone(&self.tally));
         let credits = self.credits.clone();
-        let written = self.written.clone();
         SourceSettings {
             worker: self.index,
             credits: self.credits.clone(),
@@ -121,7 +144,8 @@ impl<'a> Share<'a> {
             emit_interval: job.config.watermark.emit_interval,
             close_idle_after: job.config.watermark.close_idle_after,
             peers: PeerTable::new(self.peers),
-            written: Rc::new(move || written.with_frontier(|frontier| frontier.iter().map(Time::event_time).min())),
+            written: self.written(),
+            needed: self.needed(),
             side_outputs: self.running.side_outputs().clone(),
             observer: Box::new(move |turn| watch.turn(turn, credits.in_flight())),
         }
@@ -135,6 +159,7 @@ impl<'a> Share<'a> {
         WindowSettings {
             state: self.running.window_state(),
             clock: Rc::new(EventTime::now),
+            written: self.written(),
             sinks_are_behind: Rc::new(move || hub.backlog_rows() > limit),
             observer: Box::new(move |turn| watch.turn(turn)),
         }
@@ -183,4 +208,9 @@ impl<'a> Share<'a> {
             }
         }
     }
+}
+
+fn event_time_of(probe: &Handle<Time>) -> Rc<dyn Fn() -> Option<EventTime>> {
+    let probe = probe.clone();
+    Rc::new(move || probe.with_frontier(|frontier| frontier.iter().map(Time::event_time).min()))
 }

@@ -24,7 +24,7 @@ use crate::exchange::Router;
 use crate::sink::SideRecord;
 use crate::time::watermark::Lateness;
 use crate::time::{EventTime, Span};
-use crate::window::Windowing;
+use crate::window::{ClosedBefore, Windowing};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -61,6 +61,8 @@ pub struct IntakeRules {
     pub timestamp_format: TimestampFormat,
     /// The windows, for their ends and the allowed lateness.
     pub windowing: Windowing,
+    /// Told what an earlier run has completed.
+    pub closed: ClosedBefore,
     /// What becomes of bad records.
     pub policy: ErrorPolicy,
     /// Where records go that time rules out.
@@ -140,6 +142,7 @@ impl Intake {
     ///
     /// `closed_before` is what [`Settled`] said in an earlier run of the same job, or [`EventTime::MIN`].
     pub fn open_partition(&mut self, name: PartitionName, closed_before: EventTime) -> PartitionSlot {
+        self.note_closed(closed_before);
         let slot = PartitionSlot(self.partitions.len() as u32);
         let mut partition = Partition::new(name, closed_before, self.rules.watermark.max_out_of_orderness);
         partition.returned = self.ready;
@@ -150,6 +153,12 @@ impl Intake {
             polled: false,
         });
         slot
+    }
+
+    /// Says up to where windows were complete in an earlier run of the same job, whether there is a partition or not. It must be
+    /// said before [`Intake::set_ready`].
+    pub fn note_closed(&mut self, closed_before: EventTime) {
+        self.rules.closed.note(closed_before);
     }
 
     /// Says that the partitions which exist at the start have all been opened. Before this the worker holds the frontier back
@@ -300,6 +309,7 @@ impl Intake {
             self.refined_at = self.refined_at.max(self.sending_at);
         }
         if state.partition.closed_before > EventTime::MIN
+            && self.rules.windowing.ends_are_known()
             && self.rules.windowing.last_end(time) <= state.partition.closed_before
         {
             self.counts.replayed += 1;
@@ -380,7 +390,7 @@ impl Intake {
         let latest = self.partitions().map(|partition| partition.watermark.max_seen()).max();
         let Some(latest) = latest.filter(|latest| *latest > EventTime::MIN) else { return EventTime::MIN };
         let windowing = &self.rules.windowing;
-        let last_end = windowing.last_end(latest).max(windowing.slice(latest).end);
+        let last_end = windowing.last_end(latest).max(windowing.slice(latest).end).saturating_add(windowing.delay());
         // What ends at a frontier has fired; it is settled when the frontier has passed it.
         last_end.max(self.refined_at).saturating_add(Span::from_millis(1))
     }
@@ -390,11 +400,12 @@ impl Intake {
         self.ready
     }
 
-    /// What is settled newly when the results of all windows that end before `frontier` are written.
-    pub fn settle(&mut self, frontier: EventTime) -> Vec<Settled> {
+    /// What is settled newly when the results of all windows that end before `frontier` are written, and windows need rows from
+    /// `needed` on (their times plus the allowed lateness) beyond what the rows say themselves.
+    pub fn settle(&mut self, frontier: EventTime, needed: EventTime) -> Vec<Settled> {
         let lateness = self.rules.windowing.allowed_lateness();
         let settle = |(index, state): (usize, &mut PartitionIntake)| {
-            state.partition.settle(PartitionSlot(index as u32), frontier, lateness)
+            state.partition.settle(PartitionSlot(index as u32), frontier, needed, lateness)
         };
         self.partitions.iter_mut().enumerate().filter_map(settle).collect()
     }
@@ -418,9 +429,8 @@ impl PartitionIntake {
     /// Takes note that windows up to the last one of this row need the records from here on.
     #[cold]
     fn note_needed(&mut self, offset: Offset, time: EventTime, windowing: &Windowing) {
-        let end = windowing.last_end(time);
-        self.partition.note_needed(offset, end);
-        self.needed_from = end;
+        self.partition.note_needed(offset, windowing.last_end(time));
+        self.needed_from = windowing.needed_alike_until(time);
     }
 }
 

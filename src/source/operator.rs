@@ -46,6 +46,9 @@ pub struct SourceSettings {
     pub peers: PeerTable,
     /// The frontier behind the sinks: results of windows that end before it are written. `None` when all are.
     pub written: Rc<dyn Fn() -> Option<EventTime>>,
+    /// From where windows need rows, by the rows' times plus the allowed lateness, where the rows do not say it themselves. `None`
+    /// when none are.
+    pub needed: Rc<dyn Fn() -> Option<EventTime>>,
     /// Where records go that made it into no window: settled offsets wait for those that were given out before.
     pub side_outputs: SideOutputs,
     /// Told after each turn what happened in it.
@@ -109,7 +112,7 @@ pub fn source<'scope>(
             last_advance: None,
             last_housekeeping: Instant::now(),
             last_word: None,
-            settled_at: EventTime::MIN,
+            settled_at: (EventTime::MIN, EventTime::MIN),
             waiting_settled: None,
         };
         move |_frontiers| {
@@ -140,7 +143,7 @@ struct SourceOperator {
     last_advance: Option<Instant>,
     last_housekeeping: Instant,
     last_word: Option<PeerWord>,
-    settled_at: EventTime,
+    settled_at: (EventTime, EventTime),
     /// Settled, but for the side records that had been given out when it was.
     waiting_settled: Option<(SideMark, Vec<Settled>)>,
 }
@@ -263,10 +266,10 @@ impl SourceOperator {
             return;
         }
         self.last_housekeeping = now;
-        let written = (self.settings.written)().unwrap_or(EventTime::MAX);
-        if self.waiting_settled.is_none() && written > self.settled_at {
-            self.settled_at = written;
-            let settled = self.intake.settle(written);
+        let (written, needed) = self.done_with();
+        if self.waiting_settled.is_none() && (written, needed) != self.settled_at {
+            self.settled_at = (written, needed);
+            let settled = self.intake.settle(written, needed);
             self.waiting_settled = (!settled.is_empty()).then(|| (self.settings.side_outputs.mark(), settled));
         }
         self.tell_settled();
@@ -278,6 +281,13 @@ impl SourceOperator {
         if let Some((_, settled)) = self.waiting_settled.take_if(|(mark, _)| side_outputs.have_written(*mark)) {
             self.source.settled(&settled);
         }
+    }
+
+    /// Up to where results are written, and from where rows are needed.
+    fn done_with(&self) -> (EventTime, EventTime) {
+        // In this order: what is let go of was written before.
+        let needed = (self.settings.needed)().unwrap_or(EventTime::MAX);
+        ((self.settings.written)().unwrap_or(EventTime::MAX), needed)
     }
 
     fn report(&mut self, polled: Option<Polled>) {
@@ -308,10 +318,10 @@ impl SourceOperator {
 impl Drop for SourceOperator {
     /// The dataflow is gone: everything that will be settled is.
     fn drop(&mut self) {
-        let written = (self.settings.written)().unwrap_or(EventTime::MAX);
+        let (written, needed) = self.done_with();
         if !self.settings.control.has_failed() {
             self.tell_settled();
-            let rest = self.intake.settle(written);
+            let rest = self.intake.settle(written, needed);
             if self.settings.side_outputs.are_settled() {
                 let mut settled = self.waiting_settled.take().map_or_else(Vec::new, |(_, settled)| settled);
                 settled.extend(rest);

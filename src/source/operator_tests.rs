@@ -6,7 +6,7 @@ use crate::error::ProcessorResult;
 use crate::event::{JsonDecoder, Offset, PartitionName};
 use crate::sink::{NoObserver, RetryPolicy, SideOutput, SideRecord, SideSink};
 use crate::source::{IntakeRules, NoOrigin, PartitionSlot};
-use crate::window::Windowing;
+use crate::window::{ClosedBefore, Windowing};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,6 +69,7 @@ fn a_flood_of_bad_records_does_not_keep_offsets_from_being_settled() {
             watermark: config.watermark.clone(),
             timestamp_format: config.event.timestamp_format,
             windowing: Windowing::new(&config.windows).unwrap(),
+            closed: ClosedBefore::default(),
             policy: config.error_handling.policy,
             late: Arc::new(|_| {}),
             dead_letter: Arc::new(move |record| bad.send(record)),
@@ -82,8 +83,10 @@ fn a_flood_of_bad_records_does_not_keep_offsets_from_being_settled() {
             credits: Credits::new(1_000),
             control: control.clone(),
             emit_interval: None,
+            close_idle_after: None,
             peers: PeerTable::new(1),
             written: Rc::new(move || Some(EventTime::from_millis(results.get()))),
+            needed: Rc::new(|| None),
             side_outputs: side_outputs.clone(),
             observer: Box::new(|_| {}),
         };

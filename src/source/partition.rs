@@ -66,12 +66,19 @@ impl Partition {
     }
 
     /// The first record still needed, once every window that ends before `frontier` is closed and written, and what is complete
-    /// then; if either has moved. Of a partition without a record nothing is known: what an earlier run has said of it holds.
-    pub fn settle(&mut self, slot: PartitionSlot, frontier: EventTime, allowed_lateness: Span) -> Option<Settled> {
+    /// then; if either has moved. Windows of which records do not know the end need those that are not before `needed`, less the
+    /// lateness. Of a partition without a record nothing is known: what an earlier run has said of it holds.
+    pub fn settle(
+        &mut self,
+        slot: PartitionSlot,
+        frontier: EventTime,
+        needed: EventTime,
+        allowed_lateness: Span,
+    ) -> Option<Settled> {
         if self.records == 0 {
             return None;
         }
-        let offset = self.needed.settle(frontier, allowed_lateness, self.position);
+        let offset = self.needed.settle(frontier.min(needed), allowed_lateness, self.position);
         let closed = frontier.saturating_sub(allowed_lateness).saturating_sub(Span::from_millis(1));
         // This run's frontier may still be behind the one at which an earlier run ended.
         let closed_before = closed.max(self.closed_before);
@@ -152,8 +159,8 @@ mod tests {
     #[test]
     fn a_partition_without_a_record_says_nothing() {
         let mut partition = partition(500);
-        assert_eq!(partition.settle(PartitionSlot(0), at(1_000), Span::ZERO), None);
-        assert_eq!(partition.settle(PartitionSlot(0), EventTime::MIN, Span::ZERO), None);
+        assert_eq!(partition.settle(PartitionSlot(0), at(1_000), EventTime::MAX, Span::ZERO), None);
+        assert_eq!(partition.settle(PartitionSlot(0), EventTime::MIN, EventTime::MAX, Span::ZERO), None);
     }
 
     #[test]
@@ -161,11 +168,23 @@ mod tests {
         let mut partition = partition(500);
         (partition.records, partition.position) = (9, Offset(9));
         partition.note_needed(Offset(3), at(2_000));
-        let mut settle = |frontier| partition.settle(PartitionSlot(0), frontier, Span::ZERO);
+        let mut settle = |frontier| partition.settle(PartitionSlot(0), frontier, EventTime::MAX, Span::ZERO);
         assert_eq!(settle(EventTime::MIN), settled(3, 500));
         assert_eq!(settle(at(400)), None);
         assert_eq!(settle(at(1_000)), settled(3, 999));
         assert_eq!(settle(at(1_000)), None);
         assert_eq!(settle(at(2_001)), settled(9, 2_000));
+    }
+    #[test]
+    fn records_are_kept_that_a_session_needs_while_what_is_complete_moves_on() {
+        let mut partition = partition(0);
+        (partition.records, partition.position) = (9, Offset(9));
+        partition.note_needed(Offset(3), at(100));
+        partition.note_needed(Offset(6), at(200));
+        let mut settle =
+            |written, needed| partition.settle(PartitionSlot(0), at(written), at(needed), Span::from_millis(50));
+        assert_eq!(settle(1_000, 120), settled(3, 949));
+        assert_eq!(settle(1_000, 151), settled(6, 949));
+        assert_eq!(settle(1_000, 1_000), settled(9, 949));
     }
 }

@@ -67,6 +67,8 @@ impl SliceEntries {
 pub struct EntryTable {
     revisions: Vec<u32>,
     free: Vec<AccumulatorId>,
+    /// Ids in use that are no entry.
+    scratch: usize,
 }
 
 impl EntryTable {
@@ -86,6 +88,18 @@ impl EntryTable {
         self.free.push(id);
     }
 
+    /// An id for accumulators in between: it is used like an entry's and not counted as one.
+    pub fn create_scratch(&mut self) -> AccumulatorId {
+        self.scratch += 1;
+        self.create()
+    }
+
+    /// Gives such an id back.
+    pub fn remove_scratch(&mut self, id: AccumulatorId) {
+        self.scratch -= 1;
+        self.remove(id);
+    }
+
     /// The revision of the entry's next result; each call counts one further.
     pub fn next_revision(&mut self, id: AccumulatorId) -> u32 {
         let revision = &mut self.revisions[id.index()];
@@ -100,7 +114,7 @@ impl EntryTable {
 
     /// How many entries are live.
     pub fn len(&self) -> usize {
-        self.revisions.len() - self.free.len()
+        self.revisions.len() - self.free.len() - self.scratch
     }
 }
 

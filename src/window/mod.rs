@@ -5,14 +5,27 @@
 //! accepted, and forgets it when the frontier passes its end plus the allowed lateness.
 
 mod assigner;
+mod calendar;
+mod closed;
 mod entries;
+mod firing;
 mod keys;
 mod names;
 mod operator;
+mod recent;
 mod refinement;
+mod results;
+mod session_state;
+mod sessions;
+mod sliding;
 mod state;
+mod tables;
+mod windowing;
 
-pub use assigner::{SessionWindowAssigner, SlidingWindowAssigner, TumblingWindowAssigner, Windowing};
+pub use assigner::{SessionWindowAssigner, SlidingWindowAssigner, TumblingWindowAssigner};
+pub use calendar::{TimeZone, is_calendar_size};
+pub use closed::ClosedBefore;
 pub use names::Naming;
 pub use operator::{WindowOutputs, WindowSettings, WindowTurn, window};
 pub use state::{Due, WindowCounts, WindowState, WindowStateSettings};
+pub use windowing::Windowing;

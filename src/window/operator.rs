@@ -1,8 +1,9 @@
 //! The window operator: rows in, results out, driven by the frontier.
 //!
-//! The model: a batch goes into the [`WindowState`]; for each time at which results may come the operator holds a capability;
-//! when the input's frontier passes such a time, the results are sent with it and the capability is dropped. So the output's
-//! frontier is the earliest window that has not fired, and whoever watches it knows which results are complete.
+//! The model: a batch goes into the [`WindowState`]; the operator holds a capability at the earliest time at which results may
+//! come, and at later times that it was told of; when the input's frontier reaches such a time, the results are sent with it and
+//! the capability moves on to the next. So the output's frontier is the earliest window that has not fired, and whoever watches it
+//! knows which results are complete.
 //!
 //! Each batch is acknowledged to its sender when it is in its windows, unless the sinks are behind: then the acknowledgements
 //! wait, the senders run out of credit, and the readers stop.
@@ -30,12 +31,17 @@ const RESULTS_PER_TURN: usize = 4096;
 /// How long the operator sleeps while the sinks are behind and nothing else wakes it.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(2);
 
+/// How long it waits for results to be written before it looks again which rows are still needed.
+const WRITTEN_PAUSE: Duration = Duration::from_millis(50);
+
 /// What the window operator needs from its surroundings.
 pub struct WindowSettings {
     /// The windows and aggregates.
     pub state: WindowStateSettings,
     /// The wall clock, for [`ResultRow::fired_at`].
     pub clock: Rc<dyn Fn() -> EventTime>,
+    /// The frontier behind the sinks: results of windows that end before it are written. `None` when all are.
+    pub written: Rc<dyn Fn() -> Option<EventTime>>,
     /// Whether the sinks have more results than they should.
     pub sinks_are_behind: Rc<dyn Fn() -> bool>,
     /// Told after each turn what happened in it.
@@ -58,6 +64,9 @@ pub struct WindowOutputs<'scope> {
     pub results: Stream<'scope, Time, Vec<ResultBatch>>,
     /// What was taken in, for the senders.
     pub acknowledgements: Stream<'scope, Time, Vec<Acknowledgement>>,
+    /// Nothing flows here. Its frontier says which rows are still needed, where that cannot be known from the rows: those of
+    /// which the time plus the allowed lateness is not before it.
+    pub needs: Option<Stream<'scope, Time, Vec<()>>>,
 }
 
 /// Builds the window operator on a stream of batches.
@@ -80,6 +89,13 @@ fn window_with<'scope>(
     let mut input = builder.new_input(rows, pact);
     let (results, results_stream) = builder.new_output::<Vec<ResultBatch>>();
     let (acknowledgements, acknowledgements_stream) = builder.new_output::<Vec<Acknowledgement>>();
+    let (_needs, needs_stream) = match settings.state.windowing.ends_are_known() {
+        true => (None, None),
+        false => {
+            let (needs, stream) = builder.new_output::<Vec<()>>();
+            (Some(needs), Some(stream))
+        }
+    };
     let mut results = OutputBuilder::<_, CapacityContainerBuilder<Vec<ResultBatch>>>::from(results);
     let mut acknowledgements =
         OutputBuilder::<_, CapacityContainerBuilder<Vec<Acknowledgement>>>::from(acknowledgements);
@@ -93,22 +109,26 @@ fn window_with<'scope>(
                 acknowledgements.activate().session(capability).give(acknowledgement);
             });
             operator.fire(&frontiers[0], |capability, batch| results.activate().session(capability).give(batch));
+            operator.move_needs();
             operator.report(&frontiers[0]);
         }
     });
-    WindowOutputs { results: results_stream, acknowledgements: acknowledgements_stream }
+    WindowOutputs { results: results_stream, acknowledgements: acknowledgements_stream, needs: needs_stream }
 }
 
 /// Ports of the operator's outputs.
 const RESULTS: usize = 0;
 const ACKNOWLEDGEMENTS: usize = 1;
+const NEEDS: usize = 2;
 
 struct WindowOperator {
     state: WindowState,
     settings: WindowSettings,
     activator: Activator,
-    /// What allows results to be sent at a time, for every time at which there may be some.
+    /// What allows results to be sent, by its time: none is later than the earliest time at which there may be some.
     held: BTreeMap<EventTime, Capability<Time>>,
+    /// At the earliest time from which rows are needed.
+    needs: Option<Capability<Time>>,
     unacknowledged: Vec<(Capability<Time>, Acknowledgement)>,
     read_at_micros: Vec<i64>,
 }
@@ -120,6 +140,7 @@ impl WindowOperator {
             settings,
             activator,
             held: BTreeMap::new(),
+            needs: None,
             unacknowledged: Vec::new(),
             read_at_micros: Vec::new(),
         }
@@ -134,6 +155,12 @@ impl WindowOperator {
                 let time = Time::new(sent_at.epoch(), time.max(sent_at.event_time()));
                 held.entry(time.event_time()).or_insert_with(|| capability.delayed(&time, RESULTS));
             });
+            if let Some(needed) = self.state.needed_from()
+                && self.needs.as_ref().is_none_or(|needs| needs.time().event_time() > needed)
+            {
+                let time = Time::new(sent_at.epoch(), needed.max(sent_at.event_time()));
+                self.needs = Some(capability.delayed(&time, NEEDS));
+            }
             let acknowledgement = Acknowledgement { sender: batch.sender, rows: batch.len() as u64 };
             self.unacknowledged.push((capability.delayed(&sent_at, ACKNOWLEDGEMENTS), acknowledgement));
             self.read_at_micros.push(batch.read_at_micros);
@@ -159,29 +186,64 @@ impl WindowOperator {
         while let Some(due) = self.state.next_due(frontier) {
             if (self.settings.sinks_are_behind)() {
                 self.activator.activate_after(BACKLOG_PAUSE);
-                return;
+                break;
             }
             let mut rows: Vec<ResultRow> = Vec::new();
             let fired_at = (self.settings.clock)();
             let done = self.state.fire(due, fired_at, RESULTS_PER_TURN, &mut rows);
-            let capability = self.held.get(&due.time()).expect("a capability is held for every time that may be due");
             if !rows.is_empty() {
-                send(capability, Arc::from(rows));
+                send(self.capability_at(self.state.output_time(due)), Arc::from(rows));
             }
             if !done {
                 self.activator.activate();
-                return;
+                break;
             }
-            self.release(due.time());
         }
-        self.state.purge(frontier);
+        self.move_capabilities();
+        if self.state.next_due(frontier).is_none() {
+            self.state.purge(frontier);
+        }
     }
 
-    /// Drops the capability of a time at which nothing will be due any more. A window is due when the frontier reaches its end,
-    /// late rows judged against the same time only when it has passed it.
-    fn release(&mut self, time: EventTime) {
-        if !self.state.is_expected_at(time) {
-            self.held.remove(&time);
+    /// The capability with which results of this time are sent: the latest that is not after it. Where rows came behind the
+    /// frontier, from a partition that was idle, it is the first after it.
+    fn capability_at(&self, time: EventTime) -> &Capability<Time> {
+        let before = self.held.range(..=time).next_back();
+        let (_, capability) =
+            before.or_else(|| self.held.first_key_value()).expect("a capability is held as long as results may come");
+        capability
+    }
+
+    /// Lets go of rows that are not needed any more.
+    fn move_needs(&mut self) {
+        if self.needs.is_none() {
+            return;
+        }
+        self.state.note_written((self.settings.written)().unwrap_or(EventTime::MAX));
+        match (self.state.needed_from(), &mut self.needs) {
+            (Some(needed), Some(needs)) if needed > needs.time().event_time() => {
+                needs.downgrade(&Time::new(needs.time().epoch(), needed));
+            }
+            (None, needs) => *needs = None,
+            _ => {}
+        }
+        if self.state.waits_for_written() {
+            self.activator.activate_after(WRITTEN_PAUSE);
+        }
+    }
+
+    /// Moves what is held to the earliest time at which there may be results.
+    fn move_capabilities(&mut self) {
+        let Some(next) = self.state.next_output_time() else { return self.held.clear() };
+        let mut latest = None;
+        while let Some(entry) = self.held.first_entry().filter(|entry| *entry.key() < next) {
+            latest = Some(entry.remove());
+        }
+        if let Some(mut capability) = latest
+            && !self.held.contains_key(&next)
+        {
+            capability.downgrade(&Time::new(capability.time().epoch(), next));
+            self.held.insert(next, capability);
         }
     }
 

@@ -39,9 +39,9 @@ impl RefinementStash {
         self.waiting.first_key_value().map(|(watermark, _)| *watermark).filter(|watermark| *watermark < frontier)
     }
 
-    /// Whether rows of this watermark wait.
-    pub fn has(&self, watermark: EventTime) -> bool {
-        self.waiting.contains_key(&watermark)
+    /// The least watermark of which rows wait.
+    pub fn first(&self) -> Option<EventTime> {
+        self.waiting.first_key_value().map(|(watermark, _)| *watermark)
     }
 
     /// Takes the rows of this watermark.

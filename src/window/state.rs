@@ -7,18 +7,24 @@
 //! Contracts: a row's window has not been purged (the source judged the row against a watermark that the frontier has not
 //! passed); nothing is purged that is still due.
 
-use super::assigner::Windowing;
+use super::closed::ClosedBefore;
 use super::entries::{EntryTable, SliceEntries};
 use super::keys::{KeySlot, KeyTable};
 use super::names::{NameTable, Naming};
+use super::recent::RecentSlices;
 use super::refinement::{Refinement, RefinementStash};
+use super::session_state::SessionState;
+use super::sessions::SessionTable;
+use super::sliding::SlidingState;
+use super::tables::Tables;
+use super::windowing::Windowing;
 use crate::aggregate::{AccumulatorId, AccumulatorStore, AggregatePlan};
 use crate::event::{RowBatch, WorkerIndex};
 use crate::exchange::ReceiverDictionary;
-use crate::sink::{Firing, ResultOp, ResultRow, ResultValue, TimeWindow};
+use crate::sink::{Firing, ResultRow, TimeWindow};
 use crate::time::EventTime;
 use hashbrown::HashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What the windows of a job are made of.
@@ -32,6 +38,8 @@ pub struct WindowStateSettings {
     pub naming: Naming,
     /// The names of the value fields, where they are configured.
     pub fields: Vec<Arc<str>>,
+    /// What an earlier run has completed.
+    pub closed: ClosedBefore,
 }
 
 /// Something that the frontier has made due.
@@ -50,7 +58,7 @@ pub enum Due {
 }
 
 impl Due {
-    /// The time of its results in the dataflow.
+    /// Its place in the order of time.
     pub fn time(self) -> EventTime {
         match self {
             Due::Window { end } => end,
@@ -66,52 +74,91 @@ pub struct WindowCounts {
     pub fired: u64,
     /// Results that refined another.
     pub refined: u64,
+    /// Results that were taken back.
+    pub retracted: u64,
+    /// Rows between two windows, in none.
+    pub in_no_window: u64,
 }
 
-struct Slice {
-    window: TimeWindow,
-    entries: SliceEntries,
-    fired: bool,
+/// The entries of one slice of time.
+pub(super) struct Slice {
+    pub(super) window: TimeWindow,
+    pub(super) entries: SliceEntries,
+    /// Whether its last window has fired.
+    pub(super) fired: bool,
+    in_a_window: bool,
+}
+
+impl Slice {
+    pub(super) fn new(window: TimeWindow, in_a_window: bool, fired: bool) -> Self {
+        Slice { window, entries: SliceEntries::default(), fired, in_a_window }
+    }
 }
 
 /// The windows of one worker.
 pub struct WindowState {
-    settings: WindowStateSettings,
-    names: NameTable,
-    keys: KeyTable,
-    senders: HashMap<WorkerIndex, Sender>,
-    fields: Vec<Arc<str>>,
+    pub(super) settings: WindowStateSettings,
+    pub(super) names: NameTable,
+    pub(super) keys: KeyTable,
+    pub(super) senders: HashMap<WorkerIndex, Sender>,
+    pub(super) fields: Vec<Arc<str>>,
     /// The indices of the fields, by name: which field came first depends on which worker was faster.
-    fields_by_name: Vec<usize>,
+    pub(super) fields_by_name: Vec<usize>,
     /// One a field; an entry has the same id in each.
-    stores: Vec<AccumulatorStore>,
-    entries: EntryTable,
-    /// By end, so that what is due comes first.
-    slices: BTreeMap<EventTime, Slice>,
-    refinements: RefinementStash,
-    firing: Option<InProgress>,
-    counts: WindowCounts,
-    ids: Vec<AccumulatorId>,
+    pub(super) stores: Vec<AccumulatorStore>,
+    pub(super) entries: EntryTable,
+    /// By end.
+    pub(super) slices: BTreeMap<EventTime, Slice>,
+    /// The ends of windows that will fire.
+    pub(super) unfired: BTreeSet<EventTime>,
+    /// Entries of slices whose last window has fired.
+    pub(super) fired_entries: usize,
+    /// For windows of several slices.
+    pub(super) sliding: Option<SlidingState>,
+    /// For sessions.
+    pub(super) sessions: Option<SessionState>,
+    pub(super) refinements: RefinementStash,
+    pub(super) firing: Option<InProgress>,
+    pub(super) counts: WindowCounts,
+    pub(super) ids: Vec<AccumulatorId>,
 }
 
 #[derive(Default)]
-struct Sender {
-    dictionary: ReceiverDictionary<KeySlot>,
+pub(super) struct Sender {
+    pub(super) dictionary: ReceiverDictionary<KeySlot>,
     /// The sender's value columns, as indices into the fields here.
     fields: Vec<usize>,
 }
 
 /// A firing that is not through, because its results are taken some at a time.
-struct InProgress {
-    due: Due,
-    firing: Firing,
-    results: Vec<(TimeWindow, KeySlot, AccumulatorId)>,
+pub(super) struct InProgress {
+    pub(super) due: Due,
+    pub(super) firing: Firing,
+    pub(super) work: Vec<Work>,
+    /// Results that were made and not taken yet, the next one last.
+    pub(super) made: Vec<ResultRow>,
+}
+
+/// A part of a firing.
+pub(super) enum Work {
+    /// The result of an entry.
+    Entry { window: TimeWindow, key: KeySlot, id: AccumulatorId },
+    /// The result of a session.
+    Session { window: TimeWindow, key: KeySlot, id: AccumulatorId, revision: u32 },
+    /// The result of a key, combined from the slices of the window that is firing.
+    Combined { window: TimeWindow, key: KeySlot },
+    /// The results of windows of a key that have fired before, by their ends, ascending.
+    Again { key: KeySlot, ends: Vec<EventTime> },
 }
 
 impl WindowState {
     /// Without a window.
     pub fn new(settings: WindowStateSettings) -> Self {
+        let slicing = settings.windowing.slicing();
+        let kept = settings.windowing.kept_after_firing();
         let mut state = Self {
+            sessions: settings.windowing.sessions().map(|rule| SessionState::new(SessionTable::new(rule))),
+            sliding: slicing.and_then(|slicing| slicing.windows()).map(|windows| SlidingState::new(windows, kept)),
             names: NameTable::new(settings.naming, settings.plan.names().to_vec()),
             keys: KeyTable::default(),
             senders: HashMap::new(),
@@ -120,6 +167,8 @@ impl WindowState {
             stores: Vec::new(),
             entries: EntryTable::default(),
             slices: BTreeMap::new(),
+            unfired: BTreeSet::new(),
+            fired_entries: 0,
             refinements: RefinementStash::default(),
             firing: None,
             counts: WindowCounts::default(),
@@ -136,8 +185,13 @@ impl WindowState {
     /// before.
     pub fn apply(&mut self, batch: &RowBatch, mut new_output_time: impl FnMut(EventTime)) {
         batch.debug_check();
+        let delay = self.settings.windowing.delay();
+        let mut new_output_time = |time: EventTime| new_output_time(time.saturating_add(delay));
         self.learn(batch);
         let refinements = self.stash_refinements(batch, &mut new_output_time);
+        if self.sessions.is_some() {
+            return self.apply_to_sessions(batch, &refinements, &mut new_output_time);
+        }
         self.find_entries(batch, &refinements, &mut new_output_time);
         self.add_values(batch, &refinements);
     }
@@ -174,33 +228,41 @@ impl WindowState {
     /// Puts aside the rows whose window had ended by their own partition's watermark. Returns their indices, ascending.
     fn stash_refinements(&mut self, batch: &RowBatch, new_output_time: &mut impl FnMut(EventTime)) -> Vec<u32> {
         let mut stashed = Vec::new();
+        let windowing = self.settings.windowing;
         for late in &batch.late {
             let row = late.row as usize;
             let time = EventTime::from_millis(batch.times[row]);
-            if self.settings.windowing.slice(time).end > late.watermark {
+            let watermark = late.watermark.saturating_sub(windowing.delay());
+            if !windowing.waits(time, watermark) {
                 continue;
             }
-            let sender = &self.senders[&batch.sender];
-            let key = sender.dictionary.keys()[batch.keys[row] as usize];
-            let values = batch.values.iter().zip(&sender.fields);
-            let values = values.map(|(column, field)| (*field, column[row])).filter(|(_, value)| !value.is_nan());
-            let refinement = Refinement { time, key, values: values.collect() };
-            self.keys.retain(key);
-            if self.refinements.push(late.watermark, refinement) {
-                new_output_time(late.watermark);
+            let refinement = self.waiting_row(batch, row);
+            self.keys.retain(refinement.key);
+            if self.refinements.push(watermark, refinement) {
+                new_output_time(watermark);
             }
             stashed.push(late.row);
         }
         stashed
     }
 
+    /// A row by itself.
+    pub(super) fn waiting_row(&self, batch: &RowBatch, row: usize) -> Refinement {
+        let sender = &self.senders[&batch.sender];
+        let key = sender.dictionary.keys()[batch.keys[row] as usize];
+        let values = batch.values.iter().zip(&sender.fields);
+        let values = values.map(|(column, field)| (*field, column[row])).filter(|(_, value)| !value.is_nan());
+        Refinement { time: EventTime::from_millis(batch.times[row]), key, values: values.collect() }
+    }
+
     /// Finds or makes the entry of each row that is not in `skip`.
     fn find_entries(&mut self, batch: &RowBatch, skip: &[u32], new_output_time: &mut impl FnMut(EventTime)) {
-        let Self { ids, senders, slices, settings, keys, entries, stores, .. } = self;
+        let Self { ids, senders, slices, unfired, settings, keys, entries, stores, counts, .. } = self;
         ids.clear();
         ids.reserve(batch.len());
         let dictionary = senders[&batch.sender].dictionary.keys();
         let mut skip = skip.iter().map(|row| *row as usize).peekable();
+        let mut slices = RecentSlices::of(slices);
         let mut row = 0;
         while row < batch.len() {
             if skip.peek() == Some(&row) {
@@ -209,10 +271,14 @@ impl WindowState {
                 continue;
             }
             let window = settings.windowing.slice(EventTime::from_millis(batch.times[row]));
-            let slice = slices.entry(window.end).or_insert_with(|| {
-                new_output_time(window.end);
-                Slice { window, entries: SliceEntries::default(), fired: false }
+            let slice = slices.get(window.end, || {
+                let first_end = settings.windowing.slicing().and_then(|slicing| slicing.first_end(window));
+                if let Some(end) = first_end.filter(|end| unfired.insert(*end)) {
+                    new_output_time(end);
+                }
+                Slice::new(window, first_end.is_some(), false)
             });
+            let first = row;
             // Most rows are of the same slice as the row before, and few batches have rows to skip.
             let end = skip.peek().copied().unwrap_or(batch.len());
             let span = window.start.as_millis()..window.end.as_millis();
@@ -226,11 +292,14 @@ impl WindowState {
                 ids.push(id);
                 row += 1;
             }
+            if !slice.in_a_window {
+                counts.in_no_window += (row - first) as u64;
+            }
         }
     }
 
     /// Adds the values of the rows that are not in `skip` to the entries found.
-    fn add_values(&mut self, batch: &RowBatch, skip: &[u32]) {
+    pub(super) fn add_values(&mut self, batch: &RowBatch, skip: &[u32]) {
         let sender = &self.senders[&batch.sender];
         for (column, field) in batch.values.iter().zip(&sender.fields) {
             let store = &mut self.stores[*field];
@@ -240,141 +309,6 @@ impl WindowState {
                 store.add_column(&self.ids, &without_rows(column, skip));
             }
         }
-    }
-
-    /// What is due next when the frontier is here: what is in progress, else the earliest; a window before its refinements.
-    pub fn next_due(&self, frontier: EventTime) -> Option<Due> {
-        if let Some(firing) = &self.firing {
-            return Some(firing.due);
-        }
-        let window = self.slices.iter().find(|(_, slice)| !slice.fired).map(|(end, _)| *end);
-        let window = window.filter(|end| *end <= frontier);
-        match (window, self.refinements.due(frontier)) {
-            (Some(end), Some(watermark)) if watermark < end => Some(Due::Refinements { watermark }),
-            (Some(end), _) => Some(Due::Window { end }),
-            (None, Some(watermark)) => Some(Due::Refinements { watermark }),
-            (None, None) => None,
-        }
-    }
-
-    /// Whether something is or will be due at this time, as far as is known.
-    pub fn is_expected_at(&self, time: EventTime) -> bool {
-        self.slices.get(&time).is_some_and(|slice| !slice.fired) || self.refinements.has(time)
-    }
-
-    /// Appends up to `limit` results of what is due. Returns whether that was all of it.
-    pub fn fire(&mut self, due: Due, fired_at: EventTime, limit: usize, results: &mut Vec<ResultRow>) -> bool {
-        let mut progress = match self.firing.take() {
-            Some(progress) => progress,
-            None => self.begin(due),
-        };
-        debug_assert_eq!(progress.due, due, "what is due is fired to its end before the next");
-        for _ in 0..limit {
-            let Some((window, key, id)) = progress.results.pop() else { break };
-            let result = self.result(window, key, id, progress.firing, fired_at);
-            results.push(result);
-        }
-        let done = progress.results.is_empty();
-        if !done {
-            self.firing = Some(progress);
-        }
-        done
-    }
-
-    fn begin(&mut self, due: Due) -> InProgress {
-        match due {
-            Due::Window { end } => {
-                let slice = self.slices.get_mut(&end).expect("a window that is due is there");
-                slice.fired = true;
-                let window = slice.window;
-                let results = slice.entries.iter().map(|(key, id)| (window, key, id)).collect();
-                InProgress { due, firing: Firing::OnTime, results }
-            }
-            Due::Refinements { watermark } => {
-                let results = self.refine(watermark);
-                InProgress { due, firing: Firing::Late, results }
-            }
-        }
-    }
-
-    /// Adds the late rows of a watermark to their windows. Returns what changed, each once.
-    fn refine(&mut self, watermark: EventTime) -> Vec<(TimeWindow, KeySlot, AccumulatorId)> {
-        let mut changed = Vec::new();
-        for late in self.refinements.take(watermark) {
-            let window = self.settings.windowing.slice(late.time);
-            // No slice: no key had an event in this window before it ended.
-            let slice = self.slices.entry(window.end).or_insert_with(|| Slice {
-                window,
-                entries: SliceEntries::default(),
-                fired: true,
-            });
-            debug_assert!(slice.fired, "a window fires before its refinements");
-            let id = match slice.entries.get(late.key) {
-                Some(id) => id,
-                None => add_entry(slice, late.key, &mut self.keys, &mut self.entries, &mut self.stores),
-            };
-            for (field, value) in late.values {
-                self.stores[field].add(id, value);
-            }
-            self.keys.release(late.key);
-            changed.push((window, late.key, id));
-        }
-        changed.sort_unstable();
-        changed.dedup();
-        changed
-    }
-
-    fn result(
-        &mut self,
-        window: TimeWindow,
-        key: KeySlot,
-        id: AccumulatorId,
-        firing: Firing,
-        fired_at: EventTime,
-    ) -> ResultRow {
-        let shown: Vec<usize> = match self.names.naming() {
-            Naming::Bare | Naming::Qualified => (0..self.fields.len()).collect(),
-            Naming::AsTheyCome => {
-                self.fields_by_name.iter().copied().filter(|field| self.stores[*field].count(id) > 0).collect()
-            }
-        };
-        let names = self.names.names(&shown, &self.fields);
-        let mut values: Vec<ResultValue> = Vec::with_capacity(names.len());
-        for field in &shown {
-            self.stores[*field].result(id, &mut values);
-        }
-        let revision = self.entries.next_revision(id);
-        match firing {
-            Firing::Late => self.counts.refined += 1,
-            _ => self.counts.fired += 1,
-        }
-        let key = self.keys.key(key);
-        ResultRow { window, window_name: None, key, names, values, revision, op: ResultOp::Upsert, firing, fired_at }
-    }
-
-    /// Forgets the windows whose end plus the allowed lateness the frontier has reached, once nothing is due.
-    pub fn purge(&mut self, frontier: EventTime) {
-        debug_assert!(self.next_due(frontier).is_none(), "what is due is fired before anything is forgotten");
-        while let Some(entry) = self.slices.first_entry() {
-            if entry.key().saturating_add(self.settings.windowing.allowed_lateness()) > frontier {
-                break;
-            }
-            for (key, id) in entry.remove().entries.iter() {
-                self.keys.release(key);
-                self.stores.iter_mut().for_each(|store| store.clear(id));
-                self.entries.remove(id);
-            }
-        }
-    }
-
-    /// Windows that are held, counted per key.
-    pub fn open_windows(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Windows that have not fired, counted per key.
-    pub fn unfired_windows(&self) -> usize {
-        self.slices.values().filter(|slice| !slice.fired).map(|slice| slice.entries.len()).sum()
     }
 
     /// Keys that are held.
@@ -400,16 +334,14 @@ impl WindowState {
 
 /// Makes the entry of a key in a slice.
 #[cold]
-fn add_entry(
+pub(super) fn add_entry(
     slice: &mut Slice,
     key: KeySlot,
     keys: &mut KeyTable,
     entries: &mut EntryTable,
     stores: &mut [AccumulatorStore],
 ) -> AccumulatorId {
-    keys.retain(key);
-    let id = entries.create();
-    stores.iter_mut().for_each(|store| store.grow_to(id.index() + 1));
+    let id = Tables { keys, entries, stores }.create(key);
     slice.entries.insert(key, id);
     id
 }

@@ -30,7 +30,7 @@ pub fn event(at: i64, model: &str, region: &str, latency: f64) -> String {
 }
 
 /// Event `number` of a partition: ten a second, out of order by up to 1.2 s, and one in 500 a minute behind.
-fn numbered(partition: i32, number: i64) -> String {
+pub fn numbered(partition: i32, number: i64) -> String {
     let disorder = (number * 7 + i64::from(partition)) % 13 * 100;
     let late = if number % 500 == 499 { 60_000 } else { 0 };
     let model = format!("model-{}", (number * 31 + i64::from(partition)) % 5);

@@ -3,10 +3,10 @@
 //! Elsewhere: a partition that never had a record and one that is added while the program runs (`pipeline`), more workers than
 //! partitions (`workers`), idleness and its loss as the reader sees it (`source`).
 
-use crate::broker::{Broker, TestRecord, fresh};
 use crate::events::{BASE, closing, event, results_in, results_of_files};
-use crate::process::free_port;
 use crate::program::{Program, Setup};
+use kafka_broker::process::free_port;
+use kafka_broker::{Broker, TestRecord, fresh};
 use serde_json::Value;
 use std::fs;
 use std::time::Duration;

@@ -13,4 +13,5 @@ mod secured;
 mod settings;
 mod sink;
 mod source;
+mod windows;
 mod workers;

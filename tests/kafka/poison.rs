@@ -1,7 +1,7 @@
 //! Timestamps that cannot be right: they harm nobody else's windows, and the side output says what happened.
 
-use crate::broker::{Broker, ReadRecord, TestRecord, fresh};
 use crate::program::{Program, Setup};
+use kafka_broker::{Broker, ReadRecord, TestRecord, fresh};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -22,6 +22,8 @@ pub struct Setup {
     pub buffer_size: usize,
     pub idle_timeout_secs: u32,
     pub allowed_lateness_secs: u32,
+    /// Other windows: the section without its braces.
+    pub windows: Option<String>,
     /// Further keys of `kafka.consumer` and `kafka.producer`, in YAML's flow style, without the braces.
     pub consumer: String,
     pub producer: String,
@@ -40,6 +42,7 @@ impl Setup {
             buffer_size: 10_000,
             idle_timeout_secs: 60,
             allowed_lateness_secs: 0,
+            windows: None,
             consumer: "session_timeout_ms: 10000".to_owned(),
             producer: format!("result_topic: {results}"),
             more: Vec::new(),
@@ -52,18 +55,23 @@ impl Setup {
         self
     }
 
+    fn windows(&self) -> String {
+        let tumbling = || format!("tumbling: {{size_secs: 10, allowed_lateness_secs: {}}}", self.allowed_lateness_secs);
+        self.windows.clone().unwrap_or_else(tumbling)
+    }
+
     /// The text of the configuration.
     pub fn yaml(&self) -> String {
         let more: String = self.more.iter().map(|line| format!("  {line}\n")).collect();
         format!(
             "processor:\n  job: test\n  parallelism: {}\n  buffer_size: {}\n  \
              event: {{key: [data.model, data.region], values: [data.latency_ms]}}\n  \
-             windows: {{tumbling: {{size_secs: 10, allowed_lateness_secs: {}}}}}\n  \
+             windows: {{{}}}\n  \
              watermark: {{max_out_of_orderness_secs: 2, idle_timeout_secs: {}}}\n  kafka:\n    \
              consumer: {{bootstrap_servers: \"{}\", topics: [{}], group_id: {}, {}}}\n    producer: {{{}}}\n{more}",
             self.parallelism,
             self.buffer_size,
-            self.allowed_lateness_secs,
+            self.windows(),
             self.idle_timeout_secs,
             self.servers,
             self.topic,
@@ -79,10 +87,10 @@ impl Setup {
         format!(
             "processor:\n  job: test\n  source: {{type: file, paths: {paths:?}}}\n  \
              event: {{key: [data.model, data.region], values: [data.latency_ms]}}\n  \
-             windows: {{tumbling: {{size_secs: 10, allowed_lateness_secs: {}}}}}\n  \
+             windows: {{{}}}\n  \
              watermark: {{max_out_of_orderness_secs: 2}}\n  sinks: [{{type: file, path: {results:?}}}]\n  \
              metrics: {{enabled: false}}\n{more}",
-            self.allowed_lateness_secs
+            self.windows()
         )
     }
 }

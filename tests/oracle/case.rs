@@ -1,6 +1,6 @@
 //! Random jobs and random inputs for them.
 
-use super::{Kind, Record, Rules};
+use super::{Kind, Policy, Record, Rules, Windows};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
@@ -184,19 +184,52 @@ fn partitions() -> impl Strategy<Value = Vec<PartitionPlan>> {
     })
 }
 
+fn windows() -> impl Strategy<Value = Windows> {
+    let length = || select(vec![1i64, 7, 100, 1000, 10_000, 60_000, 61_234]);
+    let tumbling = (length(), prop_oneof![2 => Just(0i64), 1 => 1i64..100])
+        .prop_map(|(size, percent)| Windows::Fixed { size, slide: size, offset: size * percent / 100 });
+    // With slides that divide the size, slides that do not, and gaps between windows.
+    let sliding =
+        (length(), select(vec![5i64, 14, 33, 40, 50, 70, 130, 300]), 0i64..100).prop_map(|(size, percent, offset)| {
+            let slide = (size * percent / 100).max(1);
+            Windows::Fixed { size, slide, offset: slide * offset / 100 }
+        });
+    let sessions = (length(), select(vec![None, Some(50i64), Some(100), Some(300)])).prop_map(|(gap, percent)| {
+        Windows::Session { gap, max_length: percent.map(|percent| (gap * percent / 100).max(1)) }
+    });
+    let berlin = (select(vec![1i64, 6, 24, 48]), select(vec![0i64, 0, 5]))
+        .prop_map(|(hours, offset_hours)| Windows::Berlin { hours, offset_hours });
+    {
+        let _ = sessions;
+        prop_oneof![5 => tumbling, 5 => sliding, 1 => berlin]
+    }
+}
+
 fn time_plan() -> impl Strategy<Value = TimePlan> {
-    let window = select(vec![1i64, 7, 100, 1000, 10_000, 60_000, 61_234]);
-    window.prop_flat_map(|window| {
-        let out_of_orderness = select(vec![0, 1, window / 3, window, window * 5 / 2]);
-        let lateness = select(vec![0, 1, window / 2, window, window * 4]);
-        let pace = select(vec![window / 20, window / 3, window]).prop_map(|pace| pace.max(1));
-        // Before and behind 1970, and at no multiple of anything.
-        let begin = select(vec![-50 * window, 1_000_000_000_007, 1_700_000_000_000]);
-        (out_of_orderness, lateness, pace, begin).prop_map(move |(out_of_orderness, lateness, pace, begin)| TimePlan {
-            rules: Rules { window, lateness, out_of_orderness },
-            begin,
-            pace,
-        })
+    windows().prop_flat_map(|windows| {
+        let scale = windows.scale();
+        let out_of_orderness = select(vec![0, 1, scale / 3, scale, scale * 5 / 2]);
+        let lateness = select(vec![0, 1, scale / 2, scale, scale * 4]);
+        let policy = prop_oneof![6 => Just(Policy::Refine), 1 => Just(Policy::FinalOnly), 1 => Just(Policy::Drop)];
+        let pace = match windows {
+            // A session is an accident where events come at the pace of its gap.
+            Windows::Session { gap, .. } => select(vec![gap / 20, gap / 3, gap]),
+            _ => select(vec![scale / 20, scale / 3, scale]),
+        };
+        let pace = pace.prop_map(|pace| pace.max(1));
+        let begin = match windows {
+            // Before the clocks change, forward and back, in 2015: long runs stay behind the wall clock.
+            Windows::Berlin { .. } => select(vec![1_427_300_000_000i64, 1_445_400_000_000]),
+            // Before and behind 1970, and at no multiple of anything.
+            _ => select(vec![-50 * scale, 1_000_000_000_007, 1_700_000_000_000]),
+        };
+        (out_of_orderness, lateness, policy, pace, begin).prop_map(
+            move |(out_of_orderness, lateness, policy, pace, begin)| TimePlan {
+                rules: Rules { windows, lateness, out_of_orderness, policy },
+                begin,
+                pace,
+            },
+        )
     })
 }
 
@@ -246,7 +279,7 @@ impl Case {
     }
 
     fn records_of(&self, partition: &PartitionPlan) -> Vec<(Record, &'static str)> {
-        let mut latest = self.time.begin + partition.ahead * self.time.rules.window;
+        let mut latest = self.time.begin + partition.ahead * self.time.rules.windows.scale();
         let mut offset = 0;
         let mut records = Vec::new();
         for line in &partition.lines {
@@ -260,10 +293,10 @@ impl Case {
     }
 
     fn behind(&self, behind: Behind) -> i64 {
-        let Rules { window, lateness, out_of_orderness } = self.time.rules;
+        let Rules { windows, lateness, out_of_orderness, .. } = self.time.rules;
         match behind {
             Behind::WithinDisorder(percent) => out_of_orderness * percent / 100,
-            Behind::Anywhere(percent) => (out_of_orderness + lateness + window) * percent / 100,
+            Behind::Anywhere(percent) => (out_of_orderness + lateness + windows.scale()) * percent / 100,
             Behind::AroundTheLimit(distance) => (out_of_orderness + lateness + distance).max(0),
             Behind::AroundTheWatermark(distance) => (out_of_orderness + distance).max(0),
         }
@@ -307,7 +340,13 @@ impl Case {
 
     /// The configuration of a run that reads these files and writes into this directory.
     pub fn yaml(&self, run: RunPlan, files: &[PathBuf], out: &Path) -> String {
-        let Rules { window, lateness, out_of_orderness } = self.time.rules;
+        let Rules { windows, lateness, out_of_orderness, policy } = self.time.rules;
+        let (policy, lateness) = match policy {
+            Policy::Refine => ("refine", lateness),
+            Policy::FinalOnly => ("final_only", lateness),
+            Policy::Drop => ("drop", 0),
+        };
+        let windows = windows.yaml(lateness);
         let path = |name: &str| crate::job::quoted(&out.join(name));
         let files: Vec<String> = files.iter().map(|file| crate::job::quoted(file)).collect();
         let mut yaml = format!(
@@ -319,7 +358,7 @@ impl Case {
         let emit_interval = run.emit_interval_ms.map(|ms| format!(", emit_interval: {ms}ms")).unwrap_or_default();
         write!(
             yaml,
-            "  windows: {{tumbling: {{size: {window}ms, allowed_lateness: {lateness}ms}}}}\n  \
+            "  windows: {{late_policy: {policy}, {windows}}}\n  \
              watermark: {{max_out_of_orderness: {out_of_orderness}ms{emit_interval}}}\n  \
              aggregation:\n    enabled: [{}]\n    relative_error: {}\n",
             self.aggregates.enabled.join(", "),

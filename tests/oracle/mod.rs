@@ -4,20 +4,44 @@
 //! Each partition has a watermark, `max timestamp seen - max_out_of_orderness`; what is decided about an event uses the
 //! watermark before it. An accepted event whose watermark had not reached the end of its window belongs to the window's first
 //! result. Those that came later make refinements: all of one window, key and watermark are one, in the order of the
-//! watermarks, and each holds everything before it as well.
+//! watermarks, and each holds everything before it as well. Sessions are in a module of their own.
 
 pub mod case;
 pub mod figures;
+pub mod sessions;
+pub mod windows;
 
 use serde_json::Value;
 use std::collections::BTreeMap;
+pub use windows::Windows;
+
+/// What becomes of late events.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Policy {
+    Refine,
+    FinalOnly,
+    Drop,
+}
 
 /// The settings that decide about time, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    pub window: i64,
+    pub windows: Windows,
     pub lateness: i64,
     pub out_of_orderness: i64,
+    pub policy: Policy,
+}
+
+impl Rules {
+    /// Tumbling windows that are refined.
+    pub fn tumbling(size: i64, lateness: i64, out_of_orderness: i64) -> Self {
+        Rules { windows: Windows::tumbling(size), lateness, out_of_orderness, policy: Policy::Refine }
+    }
+
+    /// How far behind its watermark an event may be.
+    pub fn accepted_lateness(&self) -> i64 {
+        if self.policy == Policy::Drop { 0 } else { self.lateness }
+    }
 }
 
 /// What a record is, apart from when it comes.
@@ -56,8 +80,14 @@ pub struct Refused {
     pub payload: String,
 }
 
-/// Which result: the window's start, the key's JSON, the revision.
-pub type Identity = (i64, String, u64);
+/// Which result: the window's bounds, the key's JSON, the revision, and whether it takes back.
+pub type Identity = ((i64, i64), String, u64, Op);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Op {
+    Upsert,
+    Retract,
+}
 
 /// What one result holds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -77,15 +107,23 @@ pub struct Expectation {
     pub accepted: u64,
     pub accepted_late: u64,
     pub filtered: u64,
+    /// Accepted, and between two windows.
+    pub in_no_window: u64,
 }
 
-/// An accepted event with the watermark it was judged against; `None` was before the first event of the partition.
-type Accepted<'a> = (Option<i64>, &'a [(String, f64)]);
+/// An accepted event.
+#[derive(Clone, Debug)]
+pub struct Accepted<'a> {
+    pub time: i64,
+    /// What it was judged against; `None` was before the first event of the partition.
+    pub watermark: Option<i64>,
+    pub values: &'a [(String, f64)],
+}
 
 /// What must come out of these partitions.
 pub fn expect(partitions: &[Vec<Record>], rules: Rules) -> Expectation {
     let mut expectation = Expectation::default();
-    let mut windows: BTreeMap<(i64, String), Vec<Accepted<'_>>> = BTreeMap::new();
+    let mut by_key: BTreeMap<String, Vec<Accepted<'_>>> = BTreeMap::new();
     for (partition, records) in partitions.iter().enumerate() {
         let mut max_seen: Option<i64> = None;
         for record in records {
@@ -114,7 +152,7 @@ pub fn expect(partitions: &[Vec<Record>], rules: Rules) -> Expectation {
                 }
             };
             let watermark = max_seen.map(|max| max - rules.out_of_orderness);
-            if let Some(watermark) = watermark.filter(|watermark| time < watermark - rules.lateness) {
+            if let Some(watermark) = watermark.filter(|watermark| time < watermark - rules.accepted_lateness()) {
                 let late_by = watermark - time;
                 expectation.late.push(refused("late", Some(time), Some(watermark), Some(late_by)));
                 continue;
@@ -122,42 +160,77 @@ pub fn expect(partitions: &[Vec<Record>], rules: Rules) -> Expectation {
             expectation.accepted += 1;
             expectation.accepted_late += u64::from(watermark.is_some_and(|watermark| time < watermark));
             max_seen = Some(max_seen.map_or(time, |max| max.max(time)));
-            let start = time.div_euclid(rules.window) * rules.window;
-            windows.entry((start, key.to_string())).or_default().push((watermark, values));
+            by_key.entry(key.to_string()).or_default().push(Accepted { time, watermark, values });
         }
     }
-    for ((start, key), events) in windows {
-        for (revision, contents) in revisions(&events, start + rules.window).into_iter().enumerate() {
-            expectation.results.insert((start, key.clone(), revision as u64), contents);
-        }
+    for (key, events) in by_key {
+        let results = match rules.windows {
+            Windows::Session { gap, max_length } => sessions::results(&events, gap, max_length, rules.policy),
+            windows => {
+                expectation.in_no_window +=
+                    events.iter().filter(|event| windows.of(event.time).is_empty()).count() as u64;
+                fixed(&events, windows, rules.policy)
+            }
+        };
+        let named = results
+            .into_iter()
+            .map(|((window, revision, op), contents)| ((window, key.clone(), revision, op), contents));
+        expectation.results.extend(named);
     }
     expectation.late.sort();
     expectation.dead.sort();
     expectation
 }
 
+/// The results of one key: bounds, revision and operation, and what each holds.
+pub type KeyResults = Vec<(((i64, i64), u64, Op), Contents)>;
+
+/// Of windows whose bounds do not depend on events.
+fn fixed(events: &[Accepted<'_>], windows: Windows, policy: Policy) -> KeyResults {
+    let mut by_window: BTreeMap<(i64, i64), Vec<&Accepted<'_>>> = BTreeMap::new();
+    for event in events {
+        for window in windows.of(event.time) {
+            by_window.entry(window).or_default().push(event);
+        }
+    }
+    let mut results = Vec::new();
+    for (window, events) in by_window {
+        let revisions = match policy {
+            Policy::FinalOnly => vec![contents("on_time", &events)],
+            _ => revisions(&events, window.1),
+        };
+        let numbered = revisions.into_iter().enumerate();
+        results.extend(numbered.map(|(revision, contents)| ((window, revision as u64, Op::Upsert), contents)));
+    }
+    results
+}
+
 /// The results of one window and key, from revision 0 on.
-fn revisions(events: &[Accepted<'_>], end: i64) -> Vec<Contents> {
-    let is_refinement = |watermark: &Option<i64>| watermark.is_some_and(|watermark| watermark >= end);
+fn revisions(events: &[&Accepted<'_>], end: i64) -> Vec<Contents> {
+    let is_refinement = |event: &Accepted<'_>| event.watermark.is_some_and(|watermark| watermark >= end);
     let mut watermarks: Vec<i64> =
-        events.iter().filter(|event| is_refinement(&event.0)).filter_map(|event| event.0).collect();
+        events.iter().filter(|event| is_refinement(event)).filter_map(|event| event.watermark).collect();
     watermarks.sort_unstable();
     watermarks.dedup();
     let mut revisions = Vec::new();
-    if events.iter().any(|event| !is_refinement(&event.0)) {
-        revisions.push(contents("on_time", events.iter().filter(|event| !is_refinement(&event.0))));
+    let chosen = |choice: &dyn Fn(&Accepted<'_>) -> bool| -> Vec<_> {
+        events.iter().copied().filter(|event| choice(event)).collect()
+    };
+    let first = chosen(&|event| !is_refinement(event));
+    if !first.is_empty() {
+        revisions.push(contents("on_time", &first));
     }
     for last in watermarks {
-        let until_then = events.iter().filter(|(watermark, _)| watermark.is_none_or(|watermark| watermark <= last));
-        revisions.push(contents("late", until_then));
+        let until_then = chosen(&|event| event.watermark.is_none_or(|watermark| watermark <= last));
+        revisions.push(contents("late", &until_then));
     }
     revisions
 }
 
-fn contents<'a>(firing: &'static str, events: impl Iterator<Item = &'a Accepted<'a>>) -> Contents {
+pub fn contents(firing: &'static str, events: &[&Accepted<'_>]) -> Contents {
     let mut contents = Contents { firing, values: BTreeMap::new() };
-    for (_, values) in events {
-        for (field, value) in *values {
+    for event in events {
+        for (field, value) in event.values {
             contents.values.entry(field.clone()).or_default().push(*value);
         }
     }

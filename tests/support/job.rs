@@ -18,7 +18,10 @@ pub fn run(yaml: &str, workers: usize) -> Summary {
     let job = Job::from_config(config).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
     let control = job.control.clone();
     let (done, ended) = mpsc::channel();
-    std::thread::spawn(move || done.send(job.run(&topology)));
+    std::thread::spawn(move || {
+        // Who waits for it may have given up.
+        let _ = done.send(job.run(&topology));
+    });
     match ended.recv_timeout(TIME_LIMIT) {
         Ok(outcome) => outcome.unwrap_or_else(|error| panic!("{error}\n{yaml}")),
         Err(reason) => {
@@ -30,13 +33,17 @@ pub fn run(yaml: &str, workers: usize) -> Summary {
 
 /// The lines of a result file, sorted, without their last member `timestamp`: the only one that may differ between two runs.
 pub fn results(path: &Path) -> Vec<String> {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut lines: Vec<String> = text
-        .lines()
-        .map(|line| line.rsplit_once(",\"timestamp\":\"").expect("a result ends with its timestamp").0.to_owned())
-        .collect();
+    let mut lines = results_in_order(path);
     lines.sort_unstable();
     lines
+}
+
+/// The same lines in the order in which they were written.
+pub fn results_in_order(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.lines()
+        .map(|line| line.rsplit_once(",\"timestamp\":\"").expect("a result ends with its timestamp").0.to_owned())
+        .collect()
 }
 
 /// A path as YAML.

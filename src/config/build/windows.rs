@@ -1,12 +1,13 @@
 //! `windows` and `watermark`.
 
 use super::millis;
-use crate::config::model::{WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind};
-use crate::config::raw::Origin;
+use crate::config::model::{LatePolicy, WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind};
+use crate::config::raw::{Node, Origin};
 use crate::config::reader::{Reader, Setting};
 use crate::config::section::Section;
 use crate::config::values::{self, Problem, Unit};
 use crate::time::Span;
+use crate::window::{TimeZone, is_calendar_size};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -17,6 +18,9 @@ enum Kind {
 
 const KINDS: [(&str, Kind); 3] = [("tumbling", Kind::Tumbling), ("sliding", Kind::Sliding), ("session", Kind::Session)];
 
+const POLICIES: [(&str, LatePolicy); 3] =
+    [("refine", LatePolicy::Refine), ("final_only", LatePolicy::FinalOnly), ("drop", LatePolicy::Drop)];
+
 const STRATEGIES: [(&str, WatermarkStrategy); 2] =
     [("bounded_out_of_orderness", WatermarkStrategy::BoundedOutOfOrderness), ("periodic", WatermarkStrategy::Periodic)];
 
@@ -24,20 +28,40 @@ const STRATEGIES: [(&str, WatermarkStrategy); 2] =
 pub(super) fn windows(reader: &mut Reader, root: &Section<'_>) -> WindowConfig {
     let section = reader.section(root, "windows");
     let kind = kind(reader, &section);
+    let late_policy = reader.word(&section, "late_policy", "policy for late events", LatePolicy::Refine, &POLICIES);
     let mut chosen = None;
     for (name, of_kind) in KINDS {
         let in_use = of_kind == kind;
         if in_use || section.node(name).is_some() {
-            let window = window(reader, &section, name, of_kind);
+            let section = reader.section(&section, name);
+            let window = window(reader, &section, of_kind);
             if in_use {
+                check_policy(reader, &late_policy, &window.lateness);
                 chosen = Some(window);
             }
         }
     }
-    chosen.unwrap_or(WindowConfig {
-        kind: WindowKind::Tumbling { size: Span::from_secs(300) },
-        allowed_lateness: Span::ZERO,
-    })
+    chosen.map_or(
+        WindowConfig {
+            kind: WindowKind::tumbling(Span::from_secs(300)),
+            allowed_lateness: Span::ZERO,
+            late_policy: LatePolicy::Refine,
+        },
+        |window| WindowConfig {
+            kind: window.kind,
+            allowed_lateness: span(&window.lateness),
+            late_policy: late_policy.value,
+        },
+    )
+}
+
+/// Late events that are dropped have no use for a lateness that is allowed.
+fn check_policy(reader: &mut Reader, policy: &Setting<LatePolicy>, lateness: &Setting<i64>) {
+    if policy.value == LatePolicy::Drop && lateness.sound && lateness.value > 0 {
+        let found = format!("drop, while {} is {} s", lateness.path, values::in_unit(lateness.value, Unit::Seconds));
+        let right = "write refine or final_only to accept late events, or leave the lateness out";
+        reader.error(&policy.origin, &policy.path, Problem::new(found, right));
+    }
 }
 
 /// The kind that is named; else the kind of the only section there is; else tumbling.
@@ -58,37 +82,62 @@ fn kind(reader: &mut Reader, section: &Section<'_>) -> Kind {
     reader.word(section, "default_type", "kind of window", Kind::Tumbling, &KINDS).value
 }
 
-fn window(reader: &mut Reader, parent: &Section<'_>, name: &str, kind: Kind) -> WindowConfig {
-    let section = reader.section(parent, name);
-    let kind = match kind {
-        Kind::Tumbling => {
-            let size = reader.duration(&section, "size", Unit::Seconds, 300_000, 1);
-            WindowKind::Tumbling { size: span(&size) }
-        }
-        Kind::Sliding => sliding(reader, &section),
-        Kind::Session => {
-            let gap = reader.duration(&section, "gap", Unit::Seconds, 300_000, 1);
-            WindowKind::Session { gap: span(&gap) }
-        }
-    };
-    let allowed_lateness = reader.duration(&section, "allowed_lateness", Unit::Seconds, 0, 0);
-    WindowConfig { kind, allowed_lateness: span(&allowed_lateness) }
+/// What a section of one kind says.
+struct Window {
+    kind: WindowKind,
+    lateness: Setting<i64>,
 }
 
+fn window(reader: &mut Reader, section: &Section<'_>, kind: Kind) -> Window {
+    let kind = match kind {
+        Kind::Tumbling => tumbling(reader, section),
+        Kind::Sliding => sliding(reader, section),
+        Kind::Session => {
+            let gap = reader.duration(section, "gap", Unit::Seconds, 300_000, 1);
+            let max_length = reader.optional_duration(section, "max_length", Unit::Seconds, None);
+            WindowKind::Session { gap: span(&gap), max_length: max_length.value.map(Span::from_millis) }
+        }
+    };
+    Window { kind, lateness: reader.duration(section, "allowed_lateness", Unit::Seconds, 0, 0) }
+}
+
+fn tumbling(reader: &mut Reader, section: &Section<'_>) -> WindowKind {
+    let size = reader.duration(section, "size", Unit::Seconds, 300_000, 1);
+    let offset = reader.duration(section, "offset", Unit::Seconds, 0, 0);
+    let zone = reader.optional(section, "time_zone", None, time_zone, |zone: &TimeZone| zone.name().to_owned());
+    if zone.value.is_some() && size.sound && !is_calendar_size(span(&size)) {
+        let found = format!("{} s, with a time zone", values::in_unit(size.value, Unit::Seconds));
+        let right = "expected whole days, or whole hours that divide a day: 1h, 2h, 3h, 4h, 6h, 8h, 12h, 24h, 48h, ...";
+        reader.error(&size.origin, &size.path, Problem::new(found, right));
+    }
+    WindowKind::Tumbling { size: span(&size), offset: span(&offset), time_zone: zone.value }
+}
+
+/// A slide that is longer than the size leaves gaps. Who writes it wants them; who does not has not thought of the default.
 fn sliding(reader: &mut Reader, section: &Section<'_>) -> WindowKind {
     let size = reader.duration(section, "size", Unit::Seconds, 600_000, 1);
     let slide = reader.duration(section, "slide", Unit::Seconds, 60_000, 1);
-    if size.sound && slide.sound && slide.value > size.value {
-        let (at, other) = if slide.written() { (&slide, &size) } else { (&size, &slide) };
+    let offset = reader.duration(section, "offset", Unit::Seconds, 0, 0);
+    if size.sound && !slide.written() && slide.value > size.value {
         let found = format!(
             "{} s, with {} at {} s: events between two windows would be in none",
-            values::in_unit(at.value, Unit::Seconds),
-            other.path,
-            values::in_unit(other.value, Unit::Seconds)
+            values::in_unit(size.value, Unit::Seconds),
+            slide.path,
+            values::in_unit(slide.value, Unit::Seconds)
         );
-        reader.error(&at.origin, &at.path, Problem::new(found, "expected a slide of at most the size"));
+        reader.error(&size.origin, &size.path, Problem::new(found, "write the slide too"));
     }
-    WindowKind::Sliding { size: span(&size), slide: span(&slide) }
+    WindowKind::Sliding { size: span(&size), slide: span(&slide), offset: span(&offset) }
+}
+
+fn time_zone(node: &Node) -> Result<TimeZone, Problem> {
+    let name = values::text(node)?;
+    name.parse().map_err(|_| {
+        Problem::new(
+            format_args!("{node} is no time zone"),
+            "expected a name of the IANA database, such as Europe/Berlin, America/New_York or UTC",
+        )
+    })
 }
 
 /// Reads `watermark`.

@@ -122,14 +122,16 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ErrorPolicy, TimestampFormat, WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind};
+    use crate::config::{
+        ErrorPolicy, LatePolicy, TimestampFormat, WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind,
+    };
     use crate::event::{
         BadRecord, Decoded, Decoder, FieldIndex, GroupingKey, PartitionName, RowBatch, RowScratch, WorkerIndex,
     };
     use crate::sink::SideRecord;
     use crate::source::{IntakeCounts, IntakeRules};
     use crate::time::Span;
-    use crate::window::Windowing;
+    use crate::window::{ClosedBefore, Windowing};
     use proptest::prelude::*;
     use std::sync::{Arc, Mutex};
     use std::time::Instant;
@@ -211,7 +213,8 @@ mod tests {
     ) -> Outcome {
         let refused = Arc::new(Mutex::new(Vec::new()));
         let writer = refused.clone();
-        let kind = WindowKind::Tumbling { size: Span::from_millis(10) };
+        let kind = WindowKind::tumbling(Span::from_millis(10));
+        let window = WindowConfig { kind, allowed_lateness: Span::from_millis(15), late_policy: LatePolicy::Refine };
         let rules = IntakeRules {
             watermark: WatermarkConfig {
                 strategy: WatermarkStrategy::BoundedOutOfOrderness,
@@ -222,7 +225,8 @@ mod tests {
                 close_idle_after: None,
             },
             timestamp_format: TimestampFormat::Rfc3339,
-            windowing: Windowing::new(&WindowConfig { kind, allowed_lateness: Span::from_millis(15) }).unwrap(),
+            windowing: Windowing::new(&window).unwrap(),
+            closed: ClosedBefore::default(),
             policy: ErrorPolicy::Skip,
             late: Arc::new(move |record| writer.lock().unwrap().push(record)),
             dead_letter: Arc::new(|_| ()),
@@ -240,7 +244,7 @@ mod tests {
             intake.end_poll(Instant::now(), |batch| batches.push(batch));
         }
         let counts = intake.take_counts();
-        let settled = intake.settle(EventTime::from_millis(40));
+        let settled = intake.settle(EventTime::from_millis(40), EventTime::MAX);
         let partition = &intake.partitions[0].partition;
         let disorder = &partition.disorder;
         let disorder = (disorder.buckets().collect(), disorder.greatest(), disorder.late());

@@ -81,6 +81,13 @@ pub(super) struct Opening {
     pub closed_before: EventTime,
 }
 
+/// Partitions that the worker is to read from now on, if any.
+pub(super) struct Openings {
+    pub partitions: Vec<Opening>,
+    /// What an earlier run has completed, for workers without a partition too: they may have windows.
+    pub closed_before: EventTime,
+}
+
 /// What the helper needs to know of the job.
 pub(super) struct Settings {
     pub worker: WorkerIndex,
@@ -96,7 +103,7 @@ pub(super) struct Helper {
     pub brokers: Brokers,
     pub queue: Arc<FetchQueue>,
     pub requests: Receiver<Request>,
-    pub openings: Sender<Vec<Opening>>,
+    pub openings: Sender<Openings>,
     pub notices: Sender<Notice>,
     pub waker: Waker,
     pub reach: Reach,
@@ -242,7 +249,7 @@ impl Helper {
                 Opening { id, begin: start.offset(), closed_before: committed.closed_before }
             })
             .collect();
-        self.open(openings).map_err(NoAnswer::Never)?;
+        self.open(openings, committed.closed_before).map_err(NoAnswer::Never)?;
         self.known = counts;
         Ok(None)
     }
@@ -252,7 +259,7 @@ impl Helper {
     }
 
     /// Announces partitions to the worker, then begins to fetch them.
-    fn open(&self, openings: Vec<Opening>) -> ProcessorResult<()> {
+    fn open(&self, openings: Vec<Opening>, closed_before: EventTime) -> ProcessorResult<()> {
         let failed = |error: rdkafka::error::KafkaError| {
             ProcessorError::Kafka(format!("{}: cannot assign partitions: {}", self.brokers.servers, error_text(&error)))
         };
@@ -265,7 +272,7 @@ impl Helper {
         let list = self.brokers.list(positions).map_err(failed)?;
         let any = !openings.is_empty();
         // A worker that has gone away is told by the next request.
-        let _ = self.openings.send(openings);
+        let _ = self.openings.send(Openings { partitions: openings, closed_before });
         (self.waker)();
         if any {
             self.brokers.client.incremental_assign(&list).map_err(failed)?;
@@ -424,7 +431,7 @@ impl Helper {
             .map(|(id, available)| Opening { id, begin: available.low, closed_before: EventTime::MIN })
             .collect::<Vec<_>>();
         if !openings.is_empty() {
-            self.open(openings)?;
+            self.open(openings, EventTime::MIN)?;
         }
         self.known[topic] = self.known[topic].max(count);
         Ok(())

@@ -6,7 +6,7 @@ use super::client_config::consumer_config;
 use super::commit_queue::CommitQueue;
 use super::commits::{Commit, Commits};
 use super::context::{Client, ReaderContext, creation_error};
-use super::helper::{Helper, Notice, Opening, Question, Request, Settings};
+use super::helper::{Helper, Notice, Opening, Openings, Question, Request, Settings};
 use super::idleness::{IdleAction, Idleness};
 use super::observer::SourceObserver;
 use super::partitions::{Partition, Partitions};
@@ -75,7 +75,7 @@ struct State {
     queue: Arc<FetchQueue>,
     client: Arc<Client>,
     requests: Sender<Request>,
-    openings: Receiver<Vec<Opening>>,
+    openings: Receiver<Openings>,
     notices: Receiver<Notice>,
     observer: Arc<dyn SourceObserver>,
     idle_timeout: Option<Duration>,
@@ -244,7 +244,8 @@ impl State {
     /// start.
     fn take_openings<R: RecordReceiver>(&mut self, receiver: &mut R) {
         while let Ok(openings) = self.openings.try_recv() {
-            for Opening { id, begin, closed_before } in openings {
+            receiver.note_closed(openings.closed_before);
+            for Opening { id, begin, closed_before } in openings.partitions {
                 let name = PartitionName { topic: self.topics[id.topic].clone(), partition: id.partition };
                 let slot = receiver.open_partition(name.clone(), closed_before);
                 let idleness = Idleness::new(self.idle_timeout);

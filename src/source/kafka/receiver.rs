@@ -10,6 +10,11 @@ pub trait RecordReceiver {
     /// See [`Intake::open_partition`].
     fn open_partition(&mut self, name: PartitionName, closed_before: EventTime) -> PartitionSlot;
 
+    /// See [`Intake::note_closed`]. Whoever has no windows need not know.
+    fn note_closed(&mut self, closed_before: EventTime) {
+        let _ = closed_before;
+    }
+
     /// See [`Intake::set_ready`].
     fn set_ready(&mut self);
 
@@ -32,6 +37,10 @@ pub trait RecordReceiver {
 impl RecordReceiver for Intake {
     fn open_partition(&mut self, name: PartitionName, closed_before: EventTime) -> PartitionSlot {
         Intake::open_partition(self, name, closed_before)
+    }
+
+    fn note_closed(&mut self, closed_before: EventTime) {
+        Intake::note_closed(self, closed_before);
     }
 
     fn set_ready(&mut self) {
