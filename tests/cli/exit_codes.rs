@@ -96,7 +96,7 @@ fn what_cannot_run_is_refused_before_anything_is_opened() {
         ("PROCESSOR_PARALELISM", "2", &["PROCESSOR_PARALELISM", "PARALLELISM"]),
         ("PROCESSOR_PARALLELISM", "many", &["PROCESSOR_PARALLELISM", "many"]),
         ("PROCESSOR_DELIVERY", "exactly_once", &["delivery", "at_least_once"]),
-        ("PROCESSOR_WINDOWS__DEFAULT_TYPE", "session", &["session", "tumbling"]),
+        ("PROCESSOR_WINDOWS__DEFAULT_TYPE", "sesion", &["sesion", "session"]),
         ("PROCESSOR_LOGGING__FILTER", "inof", &["inof", "info"]),
     ];
     for (name, value, words) in cases {
@@ -106,6 +106,9 @@ fn what_cannot_run_is_refused_before_anything_is_opened() {
             assert!(said.err.contains(word), "{name}={value} lacks {word}: {}", said.err);
         }
         assert_eq!(place.names(), ["c.yaml", "events.jsonl"], "{name}={value} made something");
+        // Who asks beforehand gets the same answer.
+        let validated = place.run_with(&["validate", "--config", "c.yaml"], &[(name, value)]);
+        assert_eq!((validated.code, validated.err), (said.code, said.err), "{name}={value}");
     }
     // The same configuration without the mistake gets as far as the address.
     let said = place.run(&["--config", "c.yaml"]);
