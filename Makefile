@@ -22,7 +22,7 @@ test: setup-tests ## all tests, with a real Apache Kafka (fetched through Maven 
 	@scripts/test.sh
 
 test-long: setup-tests ## all tests, the randomized ones with many more cases
-	@PROCESSOR_LONG_TESTS=1 scripts/test.sh
+	@LONG_TESTS=1 scripts/test.sh
 
 lint: setup ## formatting, clippy with warnings as errors, licences and advisories of the dependencies
 	@scripts/lint.sh

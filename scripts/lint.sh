@@ -28,6 +28,13 @@ cargo fmt --all --check
 echo "lint: cargo clippy" >&2
 announce_cold_build debug
 cargo clippy ${CI:+--locked} --workspace --all-targets -- -D warnings
+
+# What the tests depend on must not ask for another libc than the program does: that would be a second RocksDB.
+features_of_libc() { cargo tree ${CI:+--locked} -p librocksdb-sys -e "$1" --prefix none -f '{p} {f}' | grep '^libc ' | sort -u; }
+if [ "$(features_of_libc normal)" != "$(features_of_libc normal,dev)" ]; then
+    echo "lint: with the tests' dependencies libc has other features: RocksDB would be built twice. See libc in Cargo.toml" >&2
+    exit 1
+fi
 echo "lint: cargo deny" >&2
 install_deny
 cargo deny --log-level error check bans licenses sources

@@ -242,7 +242,7 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &[T], right: &[T]) ->
 }
 
 fn cases() -> u32 {
-    if std::env::var_os("PROCESSOR_LONG_TESTS").is_some() { 5000 } else { 150 }
+    if std::env::var_os("LONG_TESTS").is_some() { 5000 } else { 150 }
 }
 
 proptest! {
