@@ -65,15 +65,18 @@ pub use config::{
 pub use error::{ExitCode, ProcessorError, ProcessorResult};
 pub use event::{EventMetadata, EventTimestamp, FeedbackEvent, GroupingKey, ProcessorEvent, Reason, ValueSink};
 pub use metrics::ProcessorMetrics;
-pub use pipeline::{Pipeline, PipelineBuilder, ShutdownHandle, create_pipeline};
+pub use pipeline::{NamedWindows, Pipeline, PipelineBuilder, ShutdownHandle, create_pipeline};
 pub use runtime::Summary;
 pub use sink::{
-    ConsoleSink, DeadLetterSink, EventSink, FileSink, KafkaAggregationSink, LateEventHandler, RetryPolicy, SideRecord,
-    SideSink, SideSpec, StdoutSink,
+    ConsoleSink, DeadLetterSink, EventSink, FileSink, Firing, KafkaAggregationSink, LateEventHandler, ResultInfo,
+    RetryPolicy, SideRecord, SideSink, SideSpec, StdoutSink,
 };
 pub use state::{CheckpointId, MemoryStateBackend, RocksDBStateBackend, StateBackend, StateChange, WindowStateManager};
 pub use time::{BoundedOutOfOrdernessWatermark, EventTime};
-pub use window::{SessionWindowAssigner, SlidingWindowAssigner, TimeZone, TumblingWindowAssigner};
+pub use window::{
+    EveryEvents, EveryInterval, OpenWindow, SessionWindowAssigner, SlidingWindowAssigner, TimeZone,
+    TumblingWindowAssigner, WhenComplete, WindowTrigger,
+};
 
 /// The README's Rust code compiles.
 #[cfg(doctest)]

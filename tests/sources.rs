@@ -1,7 +1,7 @@
 //! The sources other than Kafka, polled as a worker polls them, into a real intake.
 
 use llm_optimizer_processor::config::model::{
-    ErrorPolicy, GeneratorConfig, LatePolicy, WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind,
+    ErrorPolicy, GeneratorConfig, WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind,
 };
 use llm_optimizer_processor::event::{
     BadRecord, Decoded, Decoder, FeedbackEvent, Reason, RowBatch, RowScratch, TypedDecoder, WorkerIndex,
@@ -13,7 +13,7 @@ use llm_optimizer_processor::source::memory::EventInput;
 use llm_optimizer_processor::source::stdin::StdinSource;
 use llm_optimizer_processor::source::{Intake, IntakeRules, Polled, Source};
 use llm_optimizer_processor::time::{EventTime, Span};
-use llm_optimizer_processor::window::{ClosedBefore, Windowing};
+use llm_optimizer_processor::window::{ClosedBefore, WindowSet, Windowing};
 use llm_optimizer_processor::{GroupingKey, ProcessorResult};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,11 +55,7 @@ impl Run {
 fn run(source: &mut dyn Source, decoder: Box<dyn Decoder>, max_records: usize) -> ProcessorResult<Run> {
     let (dead, late) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
     let (dead_writer, late_writer) = (dead.clone(), late.clone());
-    let window = WindowConfig {
-        kind: WindowKind::tumbling(Span::from_secs(10)),
-        allowed_lateness: Span::ZERO,
-        late_policy: LatePolicy::Refine,
-    };
+    let window = WindowConfig::of(WindowKind::tumbling(Span::from_secs(10)));
     let rules = IntakeRules {
         watermark: WatermarkConfig {
             strategy: WatermarkStrategy::BoundedOutOfOrderness,
@@ -70,7 +66,7 @@ fn run(source: &mut dyn Source, decoder: Box<dyn Decoder>, max_records: usize) -
             close_idle_after: None,
         },
         timestamp_format: llm_optimizer_processor::config::TimestampFormat::Rfc3339,
-        windowing: Windowing::new(&window)?,
+        windows: WindowSet::one(Windowing::new(&window)?),
         closed: ClosedBefore::default(),
         policy: ErrorPolicy::DeadLetter,
         late: Arc::new(move |record| late_writer.lock().unwrap().push(record)),

@@ -58,7 +58,7 @@ fn measure() -> Vec<Duration> {
     config.watermark.max_out_of_orderness = llm_optimizer_processor::time::Span::ZERO;
     let input = Box::new(PipeInput { event: config.event.clone(), reader: Mutex::new(Some(reader)) });
     let sinks = SinkPlan::Given(vec![sink.into_sink_spec()]);
-    let plan = AggregatePlan::everything();
+    let plan = vec![AggregatePlan::everything()];
     let job = Job::new(config, input, plan, Naming::Bare, vec!["latency_ms".into()], sinks).expect("a job");
     job.run(&Topology::single(NonZeroUsize::MIN)).expect("the job runs");
     feeder.join().expect("the feeder ends");

@@ -92,7 +92,7 @@ pub fn run_rows_in(rows: impl Iterator<Item = Row> + Send + 'static, kind: Windo
     let mut config = bench_config("[stdout]");
     config.windows.kind = kind;
     let input = Box::new(RowInput(Mutex::new(Some(Box::new(rows)))));
-    let job = Job::new(config, input, plan(), Naming::Bare, vec!["value".into()], SinkPlan::Given(Vec::new()));
+    let job = Job::new(config, input, vec![plan()], Naming::Bare, vec!["value".into()], SinkPlan::Given(Vec::new()));
     job.expect("a job").run(&Topology::single(NonZeroUsize::MIN)).expect("the job runs")
 }
 

@@ -96,8 +96,11 @@ impl AggregatePlan {
     }
 
     /// Adds an aggregate of the user's own, after those that are there. An empty name, or one that is taken, is an error.
-    pub fn with_custom<A: CustomAggregate>(mut self, aggregate: A) -> ProcessorResult<Self> {
-        let aggregate = ErasedAggregate::new(aggregate);
+    pub fn with_custom<A: CustomAggregate>(self, aggregate: A) -> ProcessorResult<Self> {
+        self.with_erased(ErasedAggregate::new(aggregate))
+    }
+
+    fn with_erased(mut self, aggregate: ErasedAggregate) -> ProcessorResult<Self> {
         let name = aggregate.name();
         if name.is_empty() {
             return Err(refusal("a custom aggregate needs a name".to_owned()));
@@ -108,6 +111,11 @@ impl AggregatePlan {
         self.names.push(Arc::clone(name));
         self.customs.push(aggregate);
         Ok(self)
+    }
+
+    /// The plan of another configuration with the same custom aggregates.
+    pub fn with_config(&self, config: &AggregationConfig) -> ProcessorResult<Self> {
+        self.customs.iter().cloned().try_fold(Self::new(config)?, Self::with_erased)
     }
 
     /// The plan of [`AggregationConfig::everything`]: all aggregates, p50, p95 and p99, 1 % of relative error.

@@ -37,16 +37,13 @@ fn beginning(config: &ProcessorConfig, topology: &Topology) -> String {
         SourceConfig::Stdin => "standard input".to_owned(),
         SourceConfig::Generator(_) => "the built-in generator".to_owned(),
     };
-    let windows = match config.windows.kind {
-        WindowKind::Tumbling { size, .. } => format!("windows of {}", seconds(size)),
-        WindowKind::Sliding { size, slide, .. } => format!("windows of {} every {}", seconds(size), seconds(slide)),
-        WindowKind::Session { gap, .. } => format!("sessions with gaps of {}", seconds(gap)),
-    };
+    let definitions = config.window_definitions();
+    let windows: Vec<String> = definitions.iter().map(|definition| windows_of(definition.windows.kind)).collect();
     let workers = match topology.peers() {
         1 => "1 worker".to_owned(),
         many => format!("{many} workers"),
     };
-    let mut text = format!("job {}: events from {source}, {windows}, {workers}", config.job);
+    let mut text = format!("job {}: events from {source}, {}, {workers}", config.job, windows.join(" and "));
     if !matches!(config.source, SourceConfig::File { .. }) {
         text.push_str(&format!(
             "\na window closes when events {} later than its end have come",
@@ -58,6 +55,14 @@ fn beginning(config: &ProcessorConfig, topology: &Topology) -> String {
     }
     text.push_str("\nCtrl-C ends the run\n");
     text
+}
+
+fn windows_of(kind: WindowKind) -> String {
+    match kind {
+        WindowKind::Tumbling { size, .. } => format!("windows of {}", seconds(size)),
+        WindowKind::Sliding { size, slide, .. } => format!("windows of {} every {}", seconds(size), seconds(slide)),
+        WindowKind::Session { gap, .. } => format!("sessions with gaps of {}", seconds(gap)),
+    }
 }
 
 fn seconds(span: Span) -> String {
@@ -101,7 +106,9 @@ fn record(summary: &Summary) -> serde_json::Value {
     let counts = [
         ("events", summary.events),
         ("windows", summary.windows),
+        ("early", summary.early),
         ("refined", summary.refined),
+        ("refused", summary.refused),
         ("retracted", summary.retracted),
         ("results", summary.results),
         ("late_accepted", summary.late),

@@ -4,8 +4,9 @@ use crate::time::Span;
 use crate::window::TimeZone;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that one job needs to know.
@@ -25,11 +26,13 @@ pub struct ProcessorConfig {
     pub source: SourceConfig,
     /// How an event is read.
     pub event: EventConfig,
-    /// Which windows.
+    /// Which windows, where [`ProcessorConfig::definitions`] are none.
     pub windows: WindowConfig,
+    /// Several windows over the one stream, each with a name; empty where there is one.
+    pub definitions: Vec<WindowDefinition>,
     /// How time advances.
     pub watermark: WatermarkConfig,
-    /// What is computed.
+    /// What is computed, unless a definition says otherwise.
     pub aggregation: AggregationConfig,
     /// What becomes of bad records and failed writes.
     pub error_handling: ErrorHandling,
@@ -47,6 +50,21 @@ pub struct ProcessorConfig {
     pub metrics: MetricsConfig,
     /// Logs.
     pub logging: LoggingConfig,
+}
+
+impl ProcessorConfig {
+    /// The window definitions, at least one: those with names, or the one that needs none.
+    pub fn window_definitions(&self) -> Vec<WindowDefinition> {
+        match self.definitions.is_empty() {
+            true => vec![WindowDefinition {
+                name: None,
+                windows: self.windows.clone(),
+                aggregation: self.aggregation.clone(),
+                sinks: None,
+            }],
+            false => self.definitions.clone(),
+        }
+    }
 }
 
 /// Where state lives.
@@ -197,7 +215,7 @@ pub struct FilterCondition {
 }
 
 /// Which windows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WindowConfig {
     /// The kind with its sizes.
     pub kind: WindowKind,
@@ -205,6 +223,44 @@ pub struct WindowConfig {
     pub allowed_lateness: Span,
     /// What becomes of late events.
     pub late_policy: LatePolicy,
+    /// When windows emit before their end.
+    pub trigger: TriggerConfig,
+}
+
+impl WindowConfig {
+    /// Windows that take no late events and emit at their end alone.
+    pub const fn of(kind: WindowKind) -> Self {
+        Self { kind, allowed_lateness: Span::ZERO, late_policy: LatePolicy::Refine, trigger: TriggerConfig::NONE }
+    }
+}
+
+/// When windows emit before their end; each that is given, in any combination.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TriggerConfig {
+    /// After so many events of a window and key.
+    pub every_events: Option<NonZeroU64>,
+    /// After so much time on the wall clock, where there are new events.
+    pub every: Option<Duration>,
+    /// When this share of partitions, 0 to 1, is past the window's end.
+    pub complete: Option<f64>,
+}
+
+impl TriggerConfig {
+    /// Windows emit at their end alone.
+    pub const NONE: Self = TriggerConfig { every_events: None, every: None, complete: None };
+}
+
+/// One of the windows over a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WindowDefinition {
+    /// What results call it; `None` where it is the only one.
+    pub name: Option<Arc<str>>,
+    /// The windows.
+    pub windows: WindowConfig,
+    /// What is computed.
+    pub aggregation: AggregationConfig,
+    /// The places in [`ProcessorConfig::sinks`] of the sinks that take its results; `None` is all.
+    pub sinks: Option<Vec<usize>>,
 }
 
 /// A kind of window.
@@ -429,8 +485,11 @@ pub struct ProducerConfig {
 /// Where results go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SinkConfig {
-    /// The producer's result topic.
-    Kafka,
+    /// A topic of the producer's cluster.
+    Kafka {
+        /// The topic; `None` is the producer's result topic.
+        topic: Option<String>,
+    },
     /// JSON lines in a file.
     File {
         /// Where; `{process}` stands for the process's index.

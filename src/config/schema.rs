@@ -73,6 +73,11 @@ pub(super) const KEYS: &[Known] = &[
     key("windows", Section),
     key("windows.default_type", Scalar),
     key("windows.late_policy", Scalar),
+    key("windows.trigger", Section),
+    key("windows.trigger.every_events", Scalar),
+    key("windows.trigger.every", SECS),
+    key("windows.trigger.early", Scalar),
+    key("windows.trigger.complete", Scalar),
     key("windows.tumbling", Section),
     key("windows.tumbling.size", SECS),
     key("windows.tumbling.offset", SECS),
@@ -87,6 +92,31 @@ pub(super) const KEYS: &[Known] = &[
     key("windows.session.gap", SECS),
     key("windows.session.max_length", SECS),
     key("windows.session.allowed_lateness", SECS),
+    key("windows.definitions", Items),
+    key("windows.definitions.name", Scalar),
+    key("windows.definitions.type", Scalar),
+    key("windows.definitions.size", SECS),
+    key("windows.definitions.slide", SECS),
+    key("windows.definitions.gap", SECS),
+    key("windows.definitions.max_length", SECS),
+    key("windows.definitions.offset", SECS),
+    key("windows.definitions.time_zone", Scalar),
+    key("windows.definitions.allowed_lateness", SECS),
+    key("windows.definitions.late_policy", Scalar),
+    key("windows.definitions.trigger", Section),
+    key("windows.definitions.trigger.every_events", Scalar),
+    key("windows.definitions.trigger.every", SECS),
+    key("windows.definitions.trigger.early", Scalar),
+    key("windows.definitions.trigger.complete", Scalar),
+    key("windows.definitions.aggregation", Section),
+    key("windows.definitions.aggregation.enabled", List),
+    key("windows.definitions.aggregation.percentiles", List),
+    key("windows.definitions.aggregation.relative_error", Scalar),
+    key("windows.definitions.sinks", Items),
+    key("windows.definitions.sinks.type", Scalar),
+    key("windows.definitions.sinks.path", Scalar),
+    key("windows.definitions.sinks.mode", Scalar),
+    key("windows.definitions.sinks.topic", Scalar),
     key("watermark", Section),
     key("watermark.strategy", Scalar),
     key("watermark.max_out_of_orderness", SECS),
@@ -127,6 +157,7 @@ pub(super) const KEYS: &[Known] = &[
     key("sinks.type", Scalar),
     key("sinks.path", Scalar),
     key("sinks.mode", Scalar),
+    key("sinks.topic", Scalar),
     key("late", Section),
     key("late.sink", Choice),
     key("late.sink.type", Scalar),
@@ -180,9 +211,11 @@ pub(super) fn child(section: &str, name: &str) -> Option<&'static Known> {
     children(section).find(|known| known.spellings().iter().any(|spelling| spelling == name))
 }
 
-/// The one place elsewhere where a key of exactly this name belongs, if there is just one.
+/// The one place elsewhere where a key of exactly this name belongs, if there is just one. What several window definitions may
+/// have of their own belongs where it is for all.
 pub(super) fn elsewhere(name: &str) -> Option<String> {
-    let mut places = KEYS.iter().filter(|known| known.spellings().iter().any(|spelling| spelling == name));
+    let of_all = KEYS.iter().filter(|known| !known.path.starts_with("windows.definitions."));
+    let mut places = of_all.filter(|known| known.spellings().iter().any(|spelling| spelling == name));
     match (places.next(), places.next()) {
         (Some(only), None) => Some(only.written_path()),
         _ => None,
@@ -213,6 +246,9 @@ mod tests {
             "processor: {source: {type: file, paths: [a]}, late: {sink: {type: file, path: c}}}",
             "processor: {source: generator, late: {sink: {type: kafka, topic: a}}, kafka: {producer: {bootstrap_servers: h}}}",
             "processor: {windows: {tumbling: {}, sliding: {}, session: {}}, kafka: {producer: {}}, sinks: [{type: file, path: b}]}",
+            "processor: {sinks: [kafka], windows: {definitions: [{name: a, type: tumbling, size: 1s, sinks: [{type: file, path: b}]}]}, kafka: {producer: {}}}",
+            "processor: {windows: {definitions: [{name: a, type: sliding, size: 1s, slide: 1s, sinks: [{type: kafka}]}]}, kafka: {producer: {}}}",
+            "processor: {windows: {definitions: [{name: a, type: session, gap: 1s}]}}",
         ];
         let mut read = std::collections::BTreeSet::new();
         for text in configurations {

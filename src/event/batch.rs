@@ -6,7 +6,7 @@
 //! begins a new `generation`: the receiver forgets the old ids, and texts that are still in use travel again. Memory on both
 //! sides is thus bounded by the keys of two generations and those with open windows.
 
-use super::{GroupingKey, WorkerIndex};
+use super::{DefinitionSet, GroupingKey, WorkerIndex};
 use crate::time::EventTime;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -27,13 +27,22 @@ impl DictionaryEntry {
     }
 }
 
-/// A row that was behind its partition's watermark when it was read, and accepted.
+/// How a row was judged that was behind its partition's watermark when it was read, and accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Late {
+    /// The watermark it was judged against. If that had passed the end of a window, the row is a refinement of that window.
+    pub watermark: EventTime,
+    /// The window definitions for which it was too late; there are others.
+    pub refused_by: DefinitionSet,
+}
+
+/// A row that was late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LateRow {
     /// Which row of the batch.
     pub row: u32,
-    /// The watermark it was judged against. If that had passed the end of a window, the row is a refinement of that window.
-    pub watermark: EventTime,
+    /// How it was judged.
+    pub late: Late,
 }
 
 /// Rows from one sender to one receiver, in the order in which they were read.

@@ -18,11 +18,11 @@ mod reason;
 mod timestamp;
 mod typed;
 
-pub use batch::{DictionaryEntry, LateRow, RowBatch};
+pub use batch::{DictionaryEntry, Late, LateRow, RowBatch};
 pub use columns::RowColumns;
 pub use decode::{BadRecord, Decoded, Decoder, FieldIndex, RowScratch};
 pub use feedback::FeedbackEvent;
-pub use ids::{Offset, PartitionName, WorkerIndex};
+pub use ids::{DefinitionIndex, DefinitionSet, Offset, PartitionName, WorkerIndex};
 pub use json::JsonDecoder;
 pub use key::{GroupingKey, KEY_GROUPS, KeyGroup};
 pub use public::{EventMetadata, EventTimestamp, ProcessorEvent};

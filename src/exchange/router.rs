@@ -2,8 +2,7 @@
 
 use super::{KeyAddress, SenderDictionary};
 use crate::event::columns::{add_columns, put};
-use crate::event::{FieldIndex, GroupingKey, LateRow, RowBatch, RowColumns, RowScratch, WorkerIndex};
-use crate::time::EventTime;
+use crate::event::{FieldIndex, GroupingKey, Late, LateRow, RowBatch, RowColumns, RowScratch, WorkerIndex};
 use std::sync::Arc;
 
 /// Memory that a sender may spend on remembering which keys it has sent.
@@ -44,9 +43,9 @@ impl Router {
         self.dictionary.generation()
     }
 
-    /// Adds a row to the batch of the worker that owns its key. `late` is the watermark it was judged against, if it was late.
+    /// Adds a row to the batch of the worker that owns its key. `late` is how it was judged, if it was late.
     #[inline]
-    pub fn push(&mut self, row: &RowScratch, late: Option<EventTime>, render: impl FnOnce(&[u8]) -> GroupingKey) {
+    pub fn push(&mut self, row: &RowScratch, late: Option<Late>, render: impl FnOnce(&[u8]) -> GroupingKey) {
         let key = self.dictionary.address(&row.key, render);
         let capacity = self.capacity;
         let batch = self.batch_for(key);
@@ -60,7 +59,7 @@ impl Router {
     }
 
     /// Adds one row of several.
-    pub fn push_row_of(&mut self, rows: &RowColumns, row: usize, key: KeyAddress, late: Option<EventTime>) {
+    pub fn push_row_of(&mut self, rows: &RowColumns, row: usize, key: KeyAddress, late: Option<Late>) {
         let capacity = self.capacity;
         let batch = self.batch_for(key);
         let index = batch.times.len();
@@ -139,16 +138,17 @@ fn reserve(batch: &mut RowBatch, capacity: usize) {
 }
 
 #[inline]
-fn note_late(batch: &mut RowBatch, row: usize, late: Option<EventTime>) {
-    if let Some(watermark) = late {
-        batch.late.push(LateRow { row: row as u32, watermark });
+fn note_late(batch: &mut RowBatch, row: usize, late: Option<Late>) {
+    if let Some(late) = late {
+        batch.late.push(LateRow { row: row as u32, late });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::FieldIndex;
+    use crate::event::{DefinitionSet, FieldIndex};
+    use crate::time::EventTime;
 
     fn row(key: &str, millis: i64, values: &[(u16, f64)]) -> RowScratch {
         RowScratch {
@@ -173,7 +173,8 @@ mod tests {
     fn absent_values_are_nan_in_full_columns() {
         let mut router = Router::new(WorkerIndex(0), 1, 8);
         router.push(&row("a", 1, &[(0, 1.0)]), None, render);
-        router.push(&row("b", 2, &[(2, 3.0)]), Some(EventTime::from_millis(9)), render);
+        let late = Late { watermark: EventTime::from_millis(9), refused_by: DefinitionSet::NONE };
+        router.push(&row("b", 2, &[(2, 3.0)]), Some(late), render);
         router.push(&row("a", 3, &[(0, 5.0), (1, 6.0)]), None, render);
         let batch = flush(&mut router, 3).remove(0);
         assert_eq!(batch.times, vec![1, 2, 3]);
@@ -183,7 +184,7 @@ mod tests {
         assert_eq!(present[0], vec![Some(1.0), None, Some(5.0)]);
         assert_eq!(present[1], vec![None, None, Some(6.0)]);
         assert_eq!(present[2], vec![None, Some(3.0), None]);
-        assert_eq!(batch.late, vec![LateRow { row: 1, watermark: EventTime::from_millis(9) }]);
+        assert_eq!(batch.late, vec![LateRow { row: 1, late }]);
         assert_eq!(batch.dictionary.len(), 2);
         assert!(flush(&mut router, 3).is_empty());
     }

@@ -20,6 +20,8 @@ pub(super) struct Families {
     pub events_processed: IntCounter,
     pub events_late: IntCounter,
     pub events_dropped: IntCounterVec,
+    pub events_refused: IntCounterVec,
+    pub events_in_no_window: IntCounter,
     pub events_filtered: IntCounter,
     pub tombstones: IntCounter,
     pub bad_records: IntCounterVec,
@@ -34,7 +36,9 @@ pub(super) struct Families {
     pub state_size: IntGaugeVec,
     pub windows_open: IntGaugeVec,
     pub windows_fired: IntCounter,
+    pub results_early: IntCounter,
     pub windows_refined: IntCounter,
+    pub results_retracted: IntCounter,
     pub batches_in_flight: IntGaugeVec,
     pub rows_in_flight: IntGaugeVec,
     pub results_sent: IntCounterVec,
@@ -91,6 +95,15 @@ impl Families {
                 "Events that no window took because of their time: late, expired or future.",
                 &["reason", "topic", "partition"],
             ),
+            events_refused: make.counters(
+                "events_refused_total",
+                "Events that came too late for this window definition while others took them.",
+                &["window", "reason", "topic", "partition"],
+            ),
+            events_in_no_window: make.counter(
+                "events_in_no_window_total",
+                "Events between two sliding windows whose slide is longer than their size.",
+            ),
             events_filtered: make.counter("events_filtered_total", "Events that the configured filter left out."),
             tombstones: make.counter("tombstones_total", "Records without a value, passed over."),
             bad_records: make.counters(
@@ -142,9 +155,17 @@ impl Families {
                 WORKER,
             ),
             windows_fired: make.counter("windows_fired_total", "Windows that fired because the frontier reached their end."),
+            results_early: make.counter(
+                "results_early_total",
+                "Results before their window's end, because a trigger asked for them.",
+            ),
             windows_refined: make.counter(
                 "windows_refined_total",
                 "Results sent again, with a higher revision, because of a late event.",
+            ),
+            results_retracted: make.counter(
+                "results_retracted_total",
+                "Results taken back, because their session became part of another.",
             ),
             batches_in_flight: make.int_gauges(
                 "batches_in_flight",

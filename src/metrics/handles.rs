@@ -2,7 +2,7 @@
 
 use super::families::Families;
 use crate::event::{PartitionName, Reason, WorkerIndex};
-use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,7 +15,10 @@ pub struct WorkerMetrics {
     tombstones: IntCounter,
     processing_latency: Histogram,
     windows_fired: IntCounter,
+    results_early: IntCounter,
     windows_refined: IntCounter,
+    results_retracted: IntCounter,
+    events_in_no_window: IntCounter,
     state_size: IntGauge,
     windows_open: IntGauge,
     batches_in_flight: IntGauge,
@@ -32,7 +35,10 @@ impl WorkerMetrics {
             tombstones: families.tombstones.clone(),
             processing_latency: families.processing_latency.clone(),
             windows_fired: families.windows_fired.clone(),
+            results_early: families.results_early.clone(),
             windows_refined: families.windows_refined.clone(),
+            results_retracted: families.results_retracted.clone(),
+            events_in_no_window: families.events_in_no_window.clone(),
             state_size: gauge(&families.state_size),
             windows_open: gauge(&families.windows_open),
             batches_in_flight: gauge(&families.batches_in_flight),
@@ -70,9 +76,24 @@ impl WorkerMetrics {
         self.windows_fired.inc_by(n);
     }
 
+    /// Counts results before their window's end.
+    pub fn record_early_results(&self, n: u64) {
+        self.results_early.inc_by(n);
+    }
+
     /// Counts results sent again because of late events.
     pub fn record_windows_refined(&self, n: u64) {
         self.windows_refined.inc_by(n);
+    }
+
+    /// Counts results taken back.
+    pub fn record_results_retracted(&self, n: u64) {
+        self.results_retracted.inc_by(n);
+    }
+
+    /// Counts events between two windows.
+    pub fn record_events_in_no_window(&self, n: u64) {
+        self.events_in_no_window.inc_by(n);
     }
 
     /// Shows how many bytes of window state the worker holds.
@@ -96,6 +117,8 @@ impl WorkerMetrics {
 #[derive(Clone, Debug)]
 pub struct PartitionMetrics {
     rejected: Arc<[(Reason, IntCounter)]>,
+    refused: IntCounterVec,
+    name: PartitionName,
     errors: IntCounter,
     lag: Arc<LazyGauge>,
 }
@@ -117,6 +140,8 @@ impl PartitionMetrics {
         };
         PartitionMetrics {
             rejected: Reason::ALL.into_iter().map(|reason| (reason, counter(reason))).collect(),
+            refused: families.events_refused.clone(),
+            name: name.clone(),
             errors: families.errors.clone(),
             lag: Arc::new(LazyGauge {
                 gauges: families.consumer_lag.clone(),
@@ -135,6 +160,12 @@ impl PartitionMetrics {
         if !reason.is_about_time() {
             self.errors.inc_by(n);
         }
+    }
+
+    /// Counts events that came too late for a window definition while others took them.
+    pub fn record_refused(&self, window: &str, reason: Reason, n: u64) {
+        let number = self.name.partition.to_string();
+        self.refused.with_label_values(&[window, reason.as_str(), &*self.name.topic, number.as_str()]).inc_by(n);
     }
 
     /// Shows how many records of the partition are not read yet.

@@ -3,17 +3,18 @@
 use super::Pipeline;
 use super::input::{MakeDecoder, MemoryInput, PayloadInput};
 use super::mapping::{Mapping, ReadJson, read_json};
+use super::named_windows::NamedWindows;
 use crate::aggregate::AggregatePlan;
 use crate::config::{ConsumerConfig, ErrorPolicy, FileMode, ProcessorConfig, SourceConfig};
 use crate::error::{ProcessorError, ProcessorResult};
-use crate::event::{GroupingKey, JsonDecoder, ValueSink};
+use crate::event::{DefinitionIndex, GroupingKey, JsonDecoder, ValueSink};
 use crate::metrics::ProcessorMetrics;
 use crate::runtime::{ConfiguredInput, Input, Job, SinkPlan};
 use crate::sink::{DeadLetterSink, IntoSinkSpec, LateEventHandler, SideSpec, SinkSpec};
 use crate::source::memory::EventInput;
 use crate::state::StateBackend;
 use crate::time::{EventTime, Span};
-use crate::window::Naming;
+use crate::window::{Naming, Triggers};
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
@@ -64,10 +65,14 @@ pub fn create_pipeline<T: Send + 'static>() -> PipelineBuilder<T> {
         origin: None,
         mapping: Mapping::initial(),
         sinks: Vec::new(),
+        named: Vec::new(),
+        triggers: Triggers::default(),
+        triggers_of_each: Vec::new(),
         late: None,
         dead_letter: None,
         customs: Vec::new(),
         lateness: None,
+        has_windows: false,
         metrics: None,
         state: None,
         problems: Vec::new(),
@@ -85,16 +90,30 @@ pub struct PipelineBuilder<T> {
     origin: Option<Origin<T>>,
     mapping: Mapping<T>,
     sinks: Vec<SinkSpec>,
+    pub(super) named: Vec<NamedWindows>,
+    pub(super) triggers: Triggers,
+    /// Those of each window definition.
+    triggers_of_each: Vec<Triggers>,
     late: Option<SideSpec>,
     dead_letter: Option<SideSpec>,
     pub(super) customs: Vec<AddCustom>,
     /// For windows of whichever kind.
     pub(super) lateness: Option<Span>,
+    /// Whether windows without a name were asked for.
+    pub(super) has_windows: bool,
     pub(super) metrics: Option<ProcessorMetrics>,
     pub(super) state: Option<Arc<dyn StateBackend>>,
     /// What cannot work, for the one error that [`PipelineBuilder::build`] gives.
     pub(super) problems: Vec<String>,
 }
+
+/// What a name of a job or of windows is.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=100).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+}
+
+/// What would be right for a name.
+pub(super) const RIGHT_NAME: &str = "1 to 100 letters, digits, '.', '_' or '-' would be right";
 
 /// Adds a custom aggregate.
 pub(super) type AddCustom = Box<dyn FnOnce(AggregatePlan) -> ProcessorResult<AggregatePlan> + Send>;
@@ -285,8 +304,9 @@ impl<T: Send + 'static> PipelineBuilder<T> {
     /// [`ProcessorError::Config`] with a line for each mistake; [`ProcessorError::Unsupported`] for what this version does not
     /// do.
     pub fn build(mut self) -> ProcessorResult<Pipeline> {
+        self.define();
         self.check();
-        let plan = self.plan();
+        let plans = self.plans();
         let (input, naming) = match self.input() {
             Ok((input, naming)) => (Some(input), naming),
             Err(problems) => {
@@ -294,22 +314,55 @@ impl<T: Send + 'static> PipelineBuilder<T> {
                 (None, Naming::AsTheyCome)
             }
         };
-        let (Some(plan), Some(input), true) = (plan, input, self.problems.is_empty()) else {
+        let (Some(plans), Some(input), true) = (plans, input, self.problems.is_empty()) else {
             return Err(ProcessorError::Config(self.problems.join("\n")));
         };
         let sinks = SinkPlan::Given(self.sinks);
-        let mut job = Job::new(self.config, input, Arc::new(plan), naming, Vec::new(), sinks)?
-            .with_side_outputs(self.late, self.dead_letter);
+        let mut job = Job::new(self.config, input, plans, naming, Vec::new(), sinks)?
+            .with_side_outputs(self.late, self.dead_letter)
+            .with_triggers(self.triggers_of_each);
         if let Some(metrics) = self.metrics {
             job.metrics = metrics;
         }
         Ok(Pipeline::new(job, self.state))
     }
 
-    fn check(&mut self) {
+    /// Takes down the windows that have names.
+    fn define(&mut self) {
         if let Some(lateness) = self.lateness {
             self.config.windows.allowed_lateness = lateness;
         }
+        if self.named.is_empty() {
+            return self.triggers_of_each.push(self.triggers.clone());
+        }
+        let of_all = self.sinks.len();
+        for named in std::mem::take(&mut self.named) {
+            let triggers = Some(named.triggers()).filter(|own| !own.are_none());
+            self.triggers_of_each.push(triggers.unwrap_or_else(|| self.triggers.clone()));
+            let definition = named.define(&self.config.aggregation, of_all, &mut self.sinks, &mut self.problems);
+            self.config.definitions.push(definition);
+        }
+        if self.has_windows {
+            let problem = "windows with a name and windows without; .with_named_windows(..) for all would be right";
+            self.problems.push(problem.into());
+        }
+        let names: Vec<&str> = self.config.definitions.iter().filter_map(|of| of.name.as_deref()).collect();
+        let mut problems = Vec::new();
+        for (place, name) in names.iter().enumerate() {
+            if !is_name(name) {
+                problems.push(format!("the name {name:?} of windows; {RIGHT_NAME}"));
+            }
+            if names[..place].contains(name) {
+                problems.push(format!("two windows are called {name:?}; a name of its own for each would be right"));
+            }
+        }
+        if names.len() > DefinitionIndex::MOST {
+            problems.push(format!("{} windows; {} at most would be right", names.len(), DefinitionIndex::MOST));
+        }
+        self.problems.extend(problems);
+    }
+
+    fn check(&mut self) {
         if self.sinks.is_empty() {
             self.problems.push("no sink: nothing says where results go; call .with_sink(..)".into());
         }
@@ -336,13 +389,17 @@ impl<T: Send + 'static> PipelineBuilder<T> {
         }
     }
 
-    /// The aggregates; `None` where there are problems.
-    fn plan(&mut self) -> Option<AggregatePlan> {
+    /// The aggregates of each window definition; `None` where there are problems.
+    fn plans(&mut self) -> Option<Vec<Arc<AggregatePlan>>> {
         let mut plan = AggregatePlan::new(&self.config.aggregation);
         for add in std::mem::take(&mut self.customs) {
             plan = plan.and_then(add);
         }
-        plan.map_err(|error| self.problems.push(error.to_string())).ok()
+        let definitions = self.config.window_definitions();
+        let of_each = |plan: AggregatePlan| -> ProcessorResult<Vec<_>> {
+            definitions.iter().map(|definition| plan.with_config(&definition.aggregation).map(Arc::new)).collect()
+        };
+        plan.and_then(of_each).map_err(|error| self.problems.push(error.to_string())).ok()
     }
 
     /// The source and the names of results; or what is wrong with it.

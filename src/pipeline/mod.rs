@@ -17,8 +17,10 @@
 mod builder;
 mod input;
 mod mapping;
+mod named_windows;
 mod run;
 mod settings;
 
 pub use builder::{PipelineBuilder, create_pipeline};
+pub use named_windows::NamedWindows;
 pub use run::{Pipeline, ShutdownHandle};

@@ -1,12 +1,14 @@
 //! The builder's settings: windows, time, aggregates, workers.
 
-use super::PipelineBuilder;
+use super::builder::{RIGHT_NAME, is_name};
+use super::{NamedWindows, PipelineBuilder};
 use crate::aggregate::CustomAggregate;
 use crate::config::{AggregateKind, AggregationConfig, ErrorPolicy, LatePolicy, WindowKind};
 use crate::metrics::ProcessorMetrics;
 use crate::sink::RetryPolicy;
 use crate::state::StateBackend;
 use crate::time::{BoundedOutOfOrdernessWatermark, Span};
+use crate::window::WindowTrigger;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ impl<T: Send + 'static> PipelineBuilder<T> {
     /// Fixed windows of `size` that do not overlap; at least a millisecond. By default it is 5 minutes.
     pub fn with_tumbling_window(mut self, size: Duration) -> Self {
         let size = self.positive("a tumbling window's size", size);
+        self.has_windows = true;
         self.config.windows.kind = WindowKind::tumbling(size);
         self
     }
@@ -32,6 +35,7 @@ impl<T: Send + 'static> PipelineBuilder<T> {
     pub fn with_sliding_window(mut self, size: Duration, slide: Duration) -> Self {
         let (size, slide) =
             (self.positive("a sliding window's size", size), self.positive("a sliding window's slide", slide));
+        self.has_windows = true;
         self.config.windows.kind = WindowKind::sliding(size, slide);
         self
     }
@@ -39,13 +43,29 @@ impl<T: Send + 'static> PipelineBuilder<T> {
     /// Windows of activity, ended by a silence of `gap`, at least a millisecond.
     pub fn with_session_window(mut self, gap: Duration) -> Self {
         let gap = self.positive("a session window's gap", gap);
+        self.has_windows = true;
         self.config.windows.kind = WindowKind::session(gap);
         self
     }
 
     /// Any kind of window with all that can be said of it: offsets, a time zone, a maximum length of sessions.
     pub fn with_windows(mut self, kind: WindowKind) -> Self {
+        self.has_windows = true;
         self.config.windows.kind = kind;
+        self
+    }
+
+    /// Windows with a name, over the same events as others with other names. Several add up; each event is read and sent to them
+    /// once.
+    pub fn with_named_windows(mut self, windows: NamedWindows) -> Self {
+        self.named.push(windows);
+        self
+    }
+
+    /// Makes windows emit before their end: [`EveryEvents`](crate::EveryEvents), [`EveryInterval`](crate::EveryInterval),
+    /// [`WhenComplete`](crate::WhenComplete), or a [`WindowTrigger`] of the program's own. Several add up: any of them may.
+    pub fn with_trigger(mut self, trigger: impl WindowTrigger) -> Self {
+        self.triggers.0.push(Arc::new(trigger));
         self
     }
 
@@ -148,11 +168,8 @@ impl<T: Send + 'static> PipelineBuilder<T> {
     /// The job's name, in client ids and headers of Kafka: 1 to 100 letters, digits, `.`, `_` or `-`; `processor` by default.
     pub fn with_job_name(mut self, name: impl Into<String>) -> Self {
         let name = name.into();
-        let is_name = (1..=100).contains(&name.len())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
-        if !is_name {
-            let right = "1 to 100 letters, digits, '.', '_' or '-' would be right";
-            self.problems.push(format!("the job's name {name:?}; {right}"));
+        if !is_name(&name) {
+            self.problems.push(format!("the job's name {name:?}; {RIGHT_NAME}"));
         }
         self.config.job = name;
         self

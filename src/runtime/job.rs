@@ -4,14 +4,15 @@ use super::input::{ConfiguredInput, Input};
 use super::observe::{MetricsSinkObserver, sink_statuses};
 use super::{Control, Summary, Topology};
 use crate::aggregate::AggregatePlan;
-use crate::config::{AggregateKind, ProcessorConfig, StateBackendKind, ValueFields};
+use crate::config::{AggregateKind, ProcessorConfig, StateBackendKind, ValueFields, WindowDefinition};
 use crate::error::{ProcessorError, ProcessorResult};
+use crate::event::{DefinitionIndex, DefinitionSet};
 use crate::http;
 use crate::metrics::{Phase, ProcessorMetrics, StatusBoard, TimeRules, spawn_reporter};
-use crate::sink::{self, ResultSink, RetryPolicy, SideOutputs, SideSpec, SinkHub, SinkSpec};
+use crate::sink::{self, ResultSink, RetryPolicy, RoutedSink, SideOutputs, SideSpec, SinkHub, SinkSpec};
 use crate::source::IntakeRules;
 use crate::source::file;
-use crate::window::{ClosedBefore, Naming, WindowStateSettings, Windowing};
+use crate::window::{ClosedBefore, Naming, Triggers, WindowSet, WindowStateSettings, Windowing};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -38,8 +39,6 @@ pub struct Job {
     pub config: ProcessorConfig,
     /// Where events come from.
     pub input: Box<dyn Input>,
-    /// What is computed.
-    pub plan: Arc<AggregatePlan>,
     /// How results are named.
     pub naming: Naming,
     /// The value fields that are known before the first event.
@@ -52,75 +51,119 @@ pub struct Job {
     pub board: StatusBoard,
     /// Stops it.
     pub control: Control,
-    windowing: Windowing,
+    definitions: Vec<Definition>,
+    windows: WindowSet,
     closed: ClosedBefore,
     /// Side outputs that stand in for those of the configuration, until the run takes them.
     given_late: Mutex<Option<SideSpec>>,
     given_dead_letter: Mutex<Option<SideSpec>>,
 }
 
+/// A window definition, checked.
+struct Definition {
+    name: Option<Arc<str>>,
+    windowing: Windowing,
+    plan: Arc<AggregatePlan>,
+    triggers: Triggers,
+    /// The places of its sinks; `None` is all.
+    sinks: Option<Vec<usize>>,
+}
+
 impl Job {
     /// The job of a configuration. Opens nothing but looks for the files of a file source.
     pub fn from_config(config: ProcessorConfig) -> ProcessorResult<Self> {
         let input = Box::new(ConfiguredInput::new(config.clone())?);
-        let plan = Arc::new(AggregatePlan::new(&config.aggregation)?);
+        let plan = |definition: &WindowDefinition| AggregatePlan::new(&definition.aggregation).map(Arc::new);
+        let plans = config.window_definitions().iter().map(plan).collect::<ProcessorResult<_>>()?;
         let naming = Naming::of(&config.event.values);
         let fields = match &config.event.values {
             ValueFields::Listed(fields) => fields.iter().map(|field| field.name.as_str().into()).collect(),
             ValueFields::EveryNumberUnder(_) => Vec::new(),
         };
-        Self::new(config, input, plan, naming, fields, SinkPlan::Configured)
+        Self::new(config, input, plans, naming, fields, SinkPlan::Configured)
     }
 
-    /// A job with an input, aggregates and sinks of its own. Fails for what this version does not do.
+    /// A job with an input, aggregates (one plan for each of [`ProcessorConfig::window_definitions`]) and sinks of its own. Fails
+    /// for what this version does not do.
     pub fn new(
         config: ProcessorConfig,
         input: Box<dyn Input>,
-        plan: Arc<AggregatePlan>,
+        plans: Vec<Arc<AggregatePlan>>,
         naming: Naming,
         fields: Vec<Arc<str>>,
         sinks: SinkPlan,
     ) -> ProcessorResult<Self> {
-        let windowing = Self::check(&config)?;
+        let windowings = Self::check(&config)?;
         warn_of_memory(&config);
+        let configured = config.window_definitions().into_iter().zip(windowings).zip(plans);
+        let definitions: Vec<Definition> = configured
+            .map(|((definition, windowing), plan)| Definition {
+                name: definition.name,
+                windowing,
+                plan,
+                triggers: Triggers::of(&definition.windows.trigger),
+                sinks: definition.sinks,
+            })
+            .collect();
+        let windows = WindowSet::new(definitions.iter().map(|of| (of.name.clone(), of.windowing)));
         let (metrics, board, control) = (ProcessorMetrics::new(), StatusBoard::new(), Control::new());
         Ok(Self {
             config,
             input,
-            plan,
             naming,
             fields,
             sinks,
             metrics,
             board,
             control,
-            windowing,
+            definitions,
+            windows,
             closed: ClosedBefore::default(),
             given_late: Mutex::default(),
             given_dead_letter: Mutex::default(),
         })
     }
 
-    /// Whether a job of this configuration can be run; if so, its windows. Fails for what this version does not do.
-    pub fn check(config: &ProcessorConfig) -> ProcessorResult<Windowing> {
+    /// Whether a job of this configuration can be run; if so, the windows of each definition. Fails for what this version does not
+    /// do.
+    pub fn check(config: &ProcessorConfig) -> ProcessorResult<Vec<Windowing>> {
         if config.delivery == crate::config::Delivery::ExactlyOnce {
             return Err(ProcessorError::Unsupported(
                 "delivery: exactly_once needs checkpoints, which this version does not take; set delivery to `at_least_once`"
                     .into(),
             ));
         }
-        if config.aggregation.enabled == [AggregateKind::Percentile] && config.aggregation.percentiles.is_empty() {
-            return Err(ProcessorError::Config(
-                "aggregation.percentiles is empty; name at least one, such as 95".into(),
-            ));
-        }
-        Windowing::new(&config.windows)
+        let check = |definition: &WindowDefinition| {
+            let aggregation = &definition.aggregation;
+            if aggregation.enabled == [AggregateKind::Percentile] && aggregation.percentiles.is_empty() {
+                return Err(ProcessorError::Config(
+                    "aggregation.percentiles is empty; name at least one, such as 95".into(),
+                ));
+            }
+            Windowing::new(&definition.windows)
+        };
+        config.window_definitions().iter().map(check).collect()
     }
 
     /// The same job with its late records in `late` and its dead letters in `dead_letter`, where these are given, instead of
     /// where the configuration says. Dead letters are written under the error policy `dead_letter` only.
     pub fn with_side_outputs(self, late: Option<SideSpec>, dead_letter: Option<SideSpec>) -> Self {
         Self { given_late: Mutex::new(late), given_dead_letter: Mutex::new(dead_letter), ..self }
+    }
+
+    /// The definitions whose results the sink at this place takes.
+    fn written_to(&self, place: usize) -> DefinitionSet {
+        let takes = |definition: &Definition| definition.sinks.as_ref().is_none_or(|sinks| sinks.contains(&place));
+        let places = self.definitions.iter().enumerate().filter(|(_, definition)| takes(definition));
+        places.map(|(place, _)| DefinitionIndex::of(place)).collect()
+    }
+
+    /// The same job with triggers besides those of the configuration, for each window definition in order.
+    pub fn with_triggers(mut self, triggers: Vec<Triggers>) -> Self {
+        for (definition, triggers) in self.definitions.iter_mut().zip(triggers) {
+            definition.triggers.0.extend(triggers.0);
+        }
+        self
     }
 
     /// Runs the job to its end, on this thread and those it starts. Blocks.
@@ -190,6 +233,8 @@ impl Running {
             }
         };
         let retry = RetryPolicy::from(&job.config.error_handling);
+        let routed = sinks.into_iter().enumerate();
+        let sinks = routed.map(|(place, sink)| RoutedSink { sink, takes: job.written_to(place) }).collect();
         let hub = SinkHub::start(sinks, retry, observer.clone(), job.control.clone())?;
         let late = match take(&job.given_late) {
             Some(spec) => {
@@ -296,7 +341,7 @@ impl Running {
         IntakeRules {
             watermark: self.job.config.watermark.clone(),
             timestamp_format: self.job.config.event.timestamp_format,
-            windowing: self.job.windowing,
+            windows: self.job.windows.clone(),
             closed: self.job.closed.clone(),
             policy: self.job.config.error_handling.policy,
             late: Arc::new(move |record| late.send(record)),
@@ -306,18 +351,32 @@ impl Running {
 
     /// Whether rows say how long windows need them.
     pub fn ends_are_known(&self) -> bool {
-        self.job.windowing.ends_are_known()
+        self.job.windows.ends_are_known()
     }
 
-    /// What the windows are made of.
-    pub fn window_state(&self) -> WindowStateSettings {
-        WindowStateSettings {
-            windowing: self.job.windowing,
-            plan: Arc::clone(&self.job.plan),
+    /// What the windows are made of, a definition each.
+    pub fn window_states(&self) -> Vec<WindowStateSettings> {
+        let settings = |(place, definition): (usize, &Definition)| WindowStateSettings {
+            definition: DefinitionIndex::of(place),
+            name: definition.name.clone(),
+            windowing: definition.windowing,
+            plan: Arc::clone(&definition.plan),
             naming: self.job.naming,
             fields: self.job.fields.clone(),
             closed: self.job.closed.clone(),
-        }
+            triggers: definition.triggers.clone(),
+        };
+        self.job.definitions.iter().enumerate().map(settings).collect()
+    }
+
+    /// Whether windows of any definition emit before their end.
+    pub fn has_triggers(&self) -> bool {
+        self.job.definitions.iter().any(|definition| !definition.triggers.are_none())
+    }
+
+    /// What metrics call the window definitions.
+    pub fn definition_names(&self) -> Vec<Arc<str>> {
+        self.job.definitions.iter().map(|definition| definition.name.clone().unwrap_or_default()).collect()
     }
 
     /// Takes note of how much a worker of this process has on the way.

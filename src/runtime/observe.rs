@@ -12,7 +12,7 @@ use crate::source::kafka::SourceObserver;
 use crate::source::operator::SourceTurn;
 use crate::source::{Intake, Partition, Polled};
 use crate::time::{EventTime, Time};
-use crate::window::WindowTurn;
+use crate::window::{WindowCounts, WindowState, WindowTurn};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -36,6 +36,8 @@ pub struct SourceWatch {
     worker_metrics: WorkerMetrics,
     board: StatusBoard,
     partitions: Vec<PartitionMetrics>,
+    /// The names of the window definitions.
+    definitions: Vec<Arc<str>>,
     tally: Tally,
     last_status: Option<Instant>,
     last_disorder: Option<Instant>,
@@ -47,10 +49,17 @@ pub struct SourceWatch {
 }
 
 impl SourceWatch {
-    /// For one worker.
-    pub fn new(worker: WorkerIndex, metrics: &ProcessorMetrics, board: &StatusBoard, tally: Tally) -> Self {
+    /// For one worker of a job with window definitions of these names.
+    pub fn new(
+        worker: WorkerIndex,
+        metrics: &ProcessorMetrics,
+        board: &StatusBoard,
+        definitions: Vec<Arc<str>>,
+        tally: Tally,
+    ) -> Self {
         Self {
             worker,
+            definitions,
             metrics: metrics.clone(),
             worker_metrics: metrics.worker(worker),
             board: board.clone(),
@@ -109,6 +118,11 @@ impl SourceWatch {
         for (slot, reason, count) in &counts.dropped {
             self.partitions[slot.0 as usize].record_rejected(*reason, *count);
             *tally.dropped.entry(*reason).or_default() += count;
+        }
+        for (slot, definition, reason, count) in &counts.refused {
+            let window = self.definitions[definition.0 as usize].as_ref();
+            self.partitions[slot.0 as usize].record_refused(window, *reason, *count);
+            tally.refused += count;
         }
         if counts.events > 0 {
             self.worker_metrics.record_events_processed(counts.events);
@@ -191,17 +205,12 @@ impl WindowWatch {
                 self.metrics.record_processing_latency(Duration::from_micros(micros));
             }
         }
-        let counts = turn.state.take_counts();
-        let mut tally = self.tally.borrow_mut();
-        if counts.fired > 0 || counts.refined > 0 {
-            self.metrics.record_windows_fired(counts.fired);
-            self.metrics.record_windows_refined(counts.refined);
-            tally.windows += counts.fired;
-            tally.refined += counts.refined;
+        let counts = turn.states.iter_mut().map(WindowState::take_counts).sum();
+        if counts != WindowCounts::default() {
+            self.count(counts);
         }
-        tally.retracted += counts.retracted;
-        tally.in_no_window += counts.in_no_window;
-        tally.open = turn.state.unfired_windows() as u64;
+        let states = &*turn.states;
+        self.tally.borrow_mut().open = states.iter().map(|state| state.unfired_windows() as u64).sum();
         if self.frontier != Some(turn.frontier) {
             self.frontier = Some(turn.frontier);
             self.board.set_operator_frontier(self.worker, "window", turn.frontier);
@@ -209,9 +218,23 @@ impl WindowWatch {
         let now = Instant::now();
         if self.last_size.is_none_or(|last| now.duration_since(last) >= SIZE_INTERVAL) || turn.frontier.is_none() {
             self.last_size = Some(now);
-            self.metrics.set_windows_open(turn.state.open_windows() as u64);
-            self.metrics.set_state_size(turn.state.heap_bytes() as u64);
+            self.metrics.set_windows_open(states.iter().map(|state| state.open_windows() as u64).sum());
+            self.metrics.set_state_size(states.iter().map(|state| state.heap_bytes() as u64).sum());
         }
+    }
+
+    fn count(&self, counts: WindowCounts) {
+        self.metrics.record_windows_fired(counts.fired);
+        self.metrics.record_early_results(counts.early);
+        self.metrics.record_windows_refined(counts.refined);
+        self.metrics.record_results_retracted(counts.retracted);
+        self.metrics.record_events_in_no_window(counts.in_no_window);
+        let mut tally = self.tally.borrow_mut();
+        tally.windows += counts.fired;
+        tally.early += counts.early;
+        tally.refined += counts.refined;
+        tally.retracted += counts.retracted;
+        tally.in_no_window += counts.in_no_window;
     }
 }
 

@@ -21,11 +21,15 @@ pub struct Summary {
     pub replayed: u64,
     /// Records that made it into no window, by reason.
     pub dropped: BTreeMap<Reason, u64>,
+    /// How often an event came too late for one of the window definitions while others took it.
+    pub refused: u64,
     /// Windows that fired, counted per key.
     pub windows: u64,
+    /// Results before a window's end, because a trigger asked for them.
+    pub early: u64,
     /// Results that refined another.
     pub refined: u64,
-    /// Results that were taken back, because late events joined sessions.
+    /// Results that were taken back, because their session became another.
     pub retracted: u64,
     /// Events among [`Summary::events`] that fell between two windows, where the slide is longer than the size.
     pub in_no_window: u64,
@@ -45,7 +49,9 @@ impl Summary {
         self.filtered += other.filtered;
         self.tombstones += other.tombstones;
         self.replayed += other.replayed;
+        self.refused += other.refused;
         self.windows += other.windows;
+        self.early += other.early;
         self.refined += other.refined;
         self.retracted += other.retracted;
         self.in_no_window += other.in_no_window;
@@ -103,6 +109,8 @@ impl fmt::Display for Summary {
             (self.filtered, "filtered"),
             (self.tombstones, "tombstones"),
             (self.replayed, "read again"),
+            (self.early, "early results"),
+            (self.refused, "too late for some window definitions"),
             (self.in_no_window, "between two windows"),
             (self.retracted, "results taken back"),
         ];

@@ -13,7 +13,7 @@ use crate::source::operator::{RECORDS_PER_TURN, SourceSettings};
 use crate::source::peers::PeerTable;
 use crate::source::{Intake, Source};
 use crate::time::{EventTime, Time};
-use crate::window::WindowSettings;
+use crate::window::{Completeness, WindowSettings};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -78,6 +78,8 @@ struct Share<'a> {
     /// The worker's place among those of this process.
     local: usize,
     credits: Credits,
+    /// What all workers have said.
+    words: PeerTable,
     written: Handle<Time>,
     needed: Handle<Time>,
     results_waiting: Rc<Cell<usize>>,
@@ -92,6 +94,7 @@ impl<'a> Share<'a> {
             peers: worker.peers(),
             local: worker.index() % running.threads(),
             credits: Credits::new(running.job.config.buffer_size.get()),
+            words: PeerTable::new(worker.peers()),
             written: Handle::new(),
             needed: Handle::new(),
             results_waiting: Rc::default(),
@@ -135,7 +138,13 @@ impl<'a> Share<'a> {
 
     fn source_settings(&self) -> SourceSettings {
         let job = &self.running.job;
-        let mut watch = SourceWatch::new(self.index, &job.metrics, &job.board, Rc::clone(&self.tally));
+        let mut watch = SourceWatch::new(
+            self.index,
+            &job.metrics,
+            &job.board,
+            self.running.definition_names(),
+            Rc::clone(&self.tally),
+        );
         let credits = self.credits.clone();
         SourceSettings {
             worker: self.index,
@@ -143,7 +152,8 @@ impl<'a> Share<'a> {
             control: self.running.control().clone(),
             emit_interval: job.config.watermark.emit_interval,
             close_idle_after: job.config.watermark.close_idle_after,
-            peers: PeerTable::new(self.peers),
+            peers: self.words.clone(),
+            tells_watermarks: self.running.has_triggers(),
             written: self.written(),
             needed: self.needed(),
             side_outputs: self.running.side_outputs().clone(),
@@ -156,11 +166,14 @@ impl<'a> Share<'a> {
         let mut watch = WindowWatch::new(self.index, &job.metrics, &job.board, Rc::clone(&self.tally));
         let hub = self.running.hub().clone();
         let limit = job.config.buffer_size.get();
+        let words = self.words.clone();
         WindowSettings {
-            state: self.running.window_state(),
+            states: self.running.window_states(),
             clock: Rc::new(EventTime::now),
             written: self.written(),
             sinks_are_behind: Rc::new(move || hub.backlog_rows() > limit),
+            completeness: Rc::new(move || Completeness::new(words.watermarks())),
+            control: self.running.control().clone(),
             observer: Box::new(move |turn| watch.turn(turn)),
         }
     }

@@ -40,7 +40,13 @@ pub fn dead_letter_output(
 
 fn spec(config: &ProcessorConfig, sink: &SinkConfig) -> ProcessorResult<SinkSpec> {
     Ok(match sink {
-        SinkConfig::Kafka => SinkSpec::Kafka(producer(config, "a sink of type kafka")?.clone()),
+        SinkConfig::Kafka { topic } => {
+            let mut producer = producer(config, "a sink of type kafka")?.clone();
+            if let Some(topic) = topic {
+                producer.result_topic.clone_from(topic);
+            }
+            SinkSpec::Kafka(producer)
+        }
         SinkConfig::File { path, mode } => SinkSpec::File { path: path.clone(), mode: *mode },
         SinkConfig::Stdout => SinkSpec::Stdout,
         SinkConfig::Console => SinkSpec::Console,

@@ -31,7 +31,12 @@ pub fn encode_result(row: &ResultRow, out: &mut Vec<u8>) {
     out.extend_from_slice(row.op.as_str().as_bytes());
     out.extend_from_slice(b"\",\"firing\":\"");
     out.extend_from_slice(row.firing.as_str().as_bytes());
-    out.extend_from_slice(b"\",\"timestamp\":\"");
+    out.push(b'"');
+    if let Some(complete) = row.complete {
+        out.extend_from_slice(b",\"complete\":");
+        push_value(out, &ResultValue::Number(complete));
+    }
+    out.extend_from_slice(b",\"timestamp\":\"");
     push_time(out, row.fired_at);
     out.extend_from_slice(b"\"}");
 }
@@ -117,6 +122,7 @@ pub(super) mod tests {
             op: ResultOp::Upsert,
             firing: Firing::OnTime,
             fired_at: time("2026-09-21T14:14:05.120Z"),
+            complete: None,
         }
     }
 

@@ -37,7 +37,7 @@ pub use context::{NoObserver, SinkContext, SinkObserver, Trouble};
 pub use encode::{encode_record_key, encode_result};
 pub use file::ProcessIdentity;
 pub use handlers::{DeadLetterSink, LateEventHandler};
-pub use hub::{HubSummary, SinkHub, SinkState, SinkSummary};
+pub use hub::{HubSummary, RoutedSink, SinkHub, SinkState, SinkSummary};
 pub use kafka::{TopicWriter, producer_config};
 pub use result::{Firing, ResultBatch, ResultOp, ResultRow, ResultValue, TimeWindow};
 pub use retry::RetryPolicy;
@@ -47,7 +47,7 @@ pub use side_output::{SideOutput, SideSink};
 pub use side_outputs::{SideMark, SideOutputs};
 pub use side_spec::SideSpec;
 pub use spec::{ConsoleSink, FileSink, IntoSinkSpec, KafkaAggregationSink, SinkSpec, StdoutSink};
-pub use user::{EventSink, to_aggregation_result};
+pub use user::{EventSink, ResultInfo, to_aggregation_result};
 
 use crate::error::ProcessorResult;
 use std::time::Duration;

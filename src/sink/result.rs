@@ -1,6 +1,6 @@
 //! Results: what a fired window is, before any sink writes it.
 
-use crate::event::GroupingKey;
+use crate::event::{DefinitionIndex, GroupingKey};
 use crate::time::EventTime;
 use std::sync::Arc;
 
@@ -88,7 +88,29 @@ pub struct ResultRow {
     pub firing: Firing,
     /// The wall clock's time at that moment.
     pub fired_at: EventTime,
+    /// Of an early result: the share of partitions that were past the window's end, 0 to 1.
+    pub complete: Option<f64>,
 }
 
-/// A batch of results, shared by all sinks.
-pub type ResultBatch = Arc<[ResultRow]>;
+/// A batch of results of one window definition, shared by the sinks.
+#[derive(Clone, Debug)]
+pub struct ResultBatch {
+    /// The definition.
+    pub definition: DefinitionIndex,
+    /// The results.
+    pub rows: Arc<[ResultRow]>,
+}
+
+impl ResultBatch {
+    /// These results of a definition.
+    pub fn new(definition: DefinitionIndex, rows: impl Into<Arc<[ResultRow]>>) -> Self {
+        Self { definition, rows: rows.into() }
+    }
+}
+
+/// Of a job with one definition.
+impl FromIterator<ResultRow> for ResultBatch {
+    fn from_iter<I: IntoIterator<Item = ResultRow>>(rows: I) -> Self {
+        Self::new(DefinitionIndex::default(), rows.into_iter().collect::<Vec<_>>())
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::event::{Offset, PartitionName, Reason};
 use crate::time::{EventTime, Span};
+use std::sync::Arc;
 
 /// A record that made it into no window, with all that is known of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,8 @@ pub struct SideRecord {
     pub watermark: Option<EventTime>,
     /// By how much it missed.
     pub late_by: Option<Span>,
+    /// The window definitions that refused it, where others took it; empty where none did.
+    pub refused_by: Vec<Arc<str>>,
     /// The original bytes.
     pub payload: Vec<u8>,
     /// The original Kafka key.

@@ -26,6 +26,16 @@ pub fn encode_side_record(record: &SideRecord, out: &mut Vec<u8>) {
     if let Some(late_by) = record.late_by {
         write!(out, ",\"late_by_ms\":{}", late_by.as_millis()).expect("writing to a Vec cannot fail");
     }
+    if !record.refused_by.is_empty() {
+        out.extend_from_slice(b",\"refused_by\":[");
+        for (index, name) in record.refused_by.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            push_string(out, name);
+        }
+        out.push(b']');
+    }
     out.extend_from_slice(b",\"payload\":");
     let encoding = match std::str::from_utf8(&record.payload) {
         Ok(text) => {
@@ -53,6 +63,9 @@ pub(super) fn provenance(record: &SideRecord) -> Vec<(&'static str, String)> {
     fields.extend(record.timestamp.map(|time| ("timestamp", time.to_string())));
     fields.extend(record.watermark.map(|time| ("watermark", time.to_string())));
     fields.extend(record.late_by.map(|span| ("late_by_ms", span.as_millis().to_string())));
+    if !record.refused_by.is_empty() {
+        fields.push(("refused_by", record.refused_by.join(",")));
+    }
     if !record.detail.is_empty() {
         fields.push(("detail", record.detail.clone()));
     }
@@ -75,6 +88,7 @@ pub(super) mod tests {
             timestamp: Some(EventTime::from_millis(1_700_000_000_123)),
             watermark: Some(EventTime::from_millis(1_700_000_004_334)),
             late_by: Some(Span::from_millis(4211)),
+            refused_by: Vec::new(),
             payload: payload.to_vec(),
             key: Some(b"key".to_vec()),
             headers: vec![("trace".into(), Some(b"abc".to_vec())), ("empty".into(), None)],
@@ -95,6 +109,13 @@ pub(super) mod tests {
             r#""payload":"{\"id\":1}","payload_encoding":"utf-8"}"#
         );
         assert_eq!(encoded(&late_record(br#"{"id":1}"#)), expected);
+    }
+
+    #[test]
+    fn definitions_that_refused_a_record_are_named() {
+        let record = SideRecord { refused_by: vec!["hourly".into(), "visits".into()], ..late_record(b"1") };
+        assert!(encoded(&record).contains(r#","late_by_ms":4211,"refused_by":["hourly","visits"],"payload":"1","#));
+        assert!(provenance(&record).contains(&("refused_by", "hourly,visits".to_owned())));
     }
 
     #[test]

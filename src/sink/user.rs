@@ -5,7 +5,7 @@
 //! tokio work; they make progress while one of the sink's calls is running.
 
 use super::driver::Driver;
-use super::{ResultOp, ResultRow, ResultSink, ResultValue, SinkContext};
+use super::{Firing, ResultOp, ResultRow, ResultSink, ResultValue, SinkContext};
 use crate::aggregate::{AggregationResult, Window};
 use crate::error::ProcessorResult;
 use crate::event::GroupingKey;
@@ -34,6 +34,19 @@ use std::sync::Arc;
 pub trait EventSink<T: Send + 'static>: Send + Sync {
     /// Takes one result. After an error the same result is sent again, as the retry policy says.
     async fn send(&self, result: T) -> ProcessorResult<()>;
+
+    /// Takes one result with what made it: which windows, which revision, and whether it is early, on time or late. By default that
+    /// is left out, and [`EventSink::send`] takes the result.
+    async fn send_with(&self, result: T, info: ResultInfo) -> ProcessorResult<()> {
+        drop(info);
+        self.send(result).await
+    }
+
+    /// As [`EventSink::retract`], with what is said of the result that is taken back.
+    async fn retract_with(&self, result: T, info: ResultInfo) -> ProcessorResult<()> {
+        drop(info);
+        self.retract(result).await
+    }
 
     /// Takes back a result that was sent: its window has become part of another one. Ignored unless implemented; windows of a
     /// fixed size never do this.
@@ -101,6 +114,31 @@ pub fn to_aggregation_result(row: &ResultRow) -> AggregationResult {
     }
 }
 
+/// What is said of a result beside its figures.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ResultInfo {
+    /// The name of the windows, where there are several.
+    pub window_name: Option<Arc<str>>,
+    /// 0 for the first result of this window and key, then 1, 2, ...
+    pub revision: u32,
+    /// What made it fire.
+    pub firing: Firing,
+    /// Of an early result: the share of partitions that were past the window's end, 0 to 1.
+    pub complete: Option<f64>,
+}
+
+impl ResultInfo {
+    fn of(row: &ResultRow) -> Self {
+        Self {
+            window_name: row.window_name.clone(),
+            revision: row.revision,
+            firing: row.firing,
+            complete: row.complete,
+        }
+    }
+}
+
 /// A user's sink as one of the run's.
 pub(super) struct UserSink {
     sink: Arc<dyn EventSink<AggregationResult>>,
@@ -137,11 +175,11 @@ impl ResultSink for UserSink {
     fn write(&mut self, rows: &[ResultRow]) -> ProcessorResult<()> {
         while let Some(row) = rows.get(self.taken) {
             let result = to_aggregation_result(row);
-            let op = row.op;
+            let (op, info) = (row.op, ResultInfo::of(row));
             self.drive(|sink| async move {
                 match op {
-                    ResultOp::Upsert => sink.send(result).await,
-                    ResultOp::Retract => sink.retract(result).await,
+                    ResultOp::Upsert => sink.send_with(result, info).await,
+                    ResultOp::Retract => sink.retract_with(result, info).await,
                 }
             })?;
             self.taken += 1;

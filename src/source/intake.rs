@@ -10,21 +10,24 @@
 //! by partition and reason.
 
 mod columns;
+mod rejection;
 
 pub use columns::KeyAddresses;
 
+use self::rejection::Rejection;
 use super::Settled;
 use super::partition::Partition;
 use crate::config::{ErrorPolicy, TimestampFormat, WatermarkConfig};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{
-    BadRecord, Decoded, Decoder, Offset, PartitionName, Reason, RowBatch, RowScratch, WorkerIndex, probable_cause,
+    BadRecord, Decoded, Decoder, DefinitionIndex, Late, Offset, PartitionName, Reason, RowBatch, RowScratch,
+    WorkerIndex,
 };
 use crate::exchange::Router;
 use crate::sink::SideRecord;
 use crate::time::watermark::Lateness;
 use crate::time::{EventTime, Span};
-use crate::window::{ClosedBefore, Windowing};
+use crate::window::{ClosedBefore, WindowSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -59,8 +62,8 @@ pub struct IntakeRules {
     pub watermark: WatermarkConfig,
     /// How timestamps are written, to name the probable cause of one that cannot be right.
     pub timestamp_format: TimestampFormat,
-    /// The windows, for their ends and the allowed lateness.
-    pub windowing: Windowing,
+    /// The windows of all definitions, for their ends and the allowed lateness.
+    pub windows: WindowSet,
     /// Told what an earlier run has completed.
     pub closed: ClosedBefore,
     /// What becomes of bad records.
@@ -86,6 +89,8 @@ pub struct IntakeCounts {
     pub replayed: u64,
     /// Records that made it into no window, by partition and reason.
     pub dropped: Vec<(PartitionSlot, Reason, u64)>,
+    /// Rows that came too late for some window definitions, while others took them.
+    pub refused: Vec<(PartitionSlot, DefinitionIndex, Reason, u64)>,
 }
 
 /// Decodes, judges and routes the records of one worker.
@@ -184,6 +189,9 @@ impl Intake {
                     Ok(Verdict::Taken(late)) => {
                         let Self { router, row, decoder, .. } = self;
                         router.push(row, late, |encoded| decoder.render_key(encoded));
+                        if let Some(late) = late.filter(|late| !late.refused_by.is_empty()) {
+                            self.refuse_in_part(slot, offset, time, late, payload.to_vec(), origin);
+                        }
                     }
                     Ok(Verdict::Replayed) => {}
                     Err(rejection) => self.reject(slot, offset, time, rejection, payload.to_vec(), origin),
@@ -235,6 +243,7 @@ impl Intake {
                     timestamp: None,
                     watermark: None,
                     late_by: None,
+                    refused_by: Vec::new(),
                     payload: payload.to_vec(),
                     key: origin.key(),
                     headers: origin.headers(),
@@ -293,67 +302,38 @@ impl Intake {
         let watermark = state.partition.watermark.watermark();
         let behind = state.partition.watermark.max_seen().since(time);
         state.partition.disorder.record(behind, time < watermark);
-        let mut late = match state.partition.watermark.judge(time, self.rules.windowing.allowed_lateness()) {
-            Lateness::OnTime => None,
-            Lateness::Accepted => Some(watermark),
+        let was_late = match state.partition.watermark.judge(time, self.rules.windows.allowed_lateness()) {
+            Lateness::OnTime => false,
+            Lateness::Accepted => true,
             Lateness::TooLate(by) => return Err(Rejection::Late(watermark, by)),
         };
         state.partition.watermark.observe(time);
-        let was_late = late.is_some();
-        if state.partition.returned && time < self.sending_at {
-            if self.rules.windowing.is_closed_at(time, self.sending_at) {
+        // The frontier did not wait for a partition that was idle: a window that has fired without the row is refined by it.
+        let left_behind = (state.partition.returned && time < self.sending_at).then_some(self.sending_at);
+        let judged_against = was_late.then_some(watermark).max(left_behind);
+        let mut late = None;
+        if let Some(judged_against) = judged_against {
+            let refused_by = self.rules.windows.refusing(time, watermark, left_behind);
+            if self.rules.windows.are_all(refused_by) {
                 return Err(Rejection::Expired(self.sending_at));
             }
-            // The frontier did not wait for this partition: a window that has fired without the row is refined by it.
-            late = late.max(Some(self.sending_at));
-            self.refined_at = self.refined_at.max(self.sending_at);
+            late = Some(Late { watermark: judged_against, refused_by });
         }
+        self.refined_at = self.refined_at.max(left_behind.unwrap_or(EventTime::MIN));
         if state.partition.closed_before > EventTime::MIN
-            && self.rules.windowing.ends_are_known()
-            && self.rules.windowing.last_end(time) <= state.partition.closed_before
+            && self.rules.windows.ends_are_known()
+            && self.rules.windows.last_end(time) <= state.partition.closed_before
         {
             self.counts.replayed += 1;
             return Ok(Verdict::Replayed);
         }
         state.polled = true;
         if time >= state.needed_from {
-            state.note_needed(offset, time, &self.rules.windowing);
+            state.note_needed(offset, time, &self.rules.windows);
         }
         self.counts.events += 1;
         self.counts.late += u64::from(was_late);
         Ok(Verdict::Taken(late))
-    }
-
-    #[cold]
-    fn reject(
-        &mut self,
-        slot: PartitionSlot,
-        offset: Offset,
-        time: EventTime,
-        rejection: Rejection,
-        payload: Vec<u8>,
-        origin: &dyn RecordOrigin,
-    ) {
-        let state = &mut self.partitions[slot.0 as usize];
-        let reason = rejection.reason();
-        state.dropped[reason as usize] += 1;
-        let (watermark, late_by) = match rejection {
-            Rejection::Late(watermark, by) => (Some(watermark), Some(by)),
-            Rejection::Expired(frontier) => (Some(frontier), Some(frontier.since(time))),
-            Rejection::Future => (None, None),
-        };
-        (self.rules.late)(SideRecord {
-            reason,
-            detail: rejection.describe(time, &self.rules),
-            origin: state.partition.name.clone(),
-            offset,
-            timestamp: Some(time),
-            watermark,
-            late_by,
-            payload,
-            key: origin.key(),
-            headers: origin.headers(),
-        });
     }
 
     fn advance(&mut self, slot: PartitionSlot, offset: Offset) {
@@ -389,10 +369,8 @@ impl Intake {
     pub fn complete_at(&self) -> EventTime {
         let latest = self.partitions().map(|partition| partition.watermark.max_seen()).max();
         let Some(latest) = latest.filter(|latest| *latest > EventTime::MIN) else { return EventTime::MIN };
-        let windowing = &self.rules.windowing;
-        let last_end = windowing.last_end(latest).max(windowing.slice(latest).end).saturating_add(windowing.delay());
         // What ends at a frontier has fired; it is settled when the frontier has passed it.
-        last_end.max(self.refined_at).saturating_add(Span::from_millis(1))
+        self.rules.windows.complete_from(latest).max(self.refined_at).saturating_add(Span::from_millis(1))
     }
 
     /// Whether [`Intake::set_ready`] was called.
@@ -403,7 +381,7 @@ impl Intake {
     /// What is settled newly when the results of all windows that end before `frontier` are written, and windows need rows from
     /// `needed` on (their times plus the allowed lateness) beyond what the rows say themselves.
     pub fn settle(&mut self, frontier: EventTime, needed: EventTime) -> Vec<Settled> {
-        let lateness = self.rules.windowing.allowed_lateness();
+        let lateness = self.rules.windows.allowed_lateness();
         let settle = |(index, state): (usize, &mut PartitionIntake)| {
             state.partition.settle(PartitionSlot(index as u32), frontier, needed, lateness)
         };
@@ -428,52 +406,16 @@ impl Intake {
 impl PartitionIntake {
     /// Takes note that windows up to the last one of this row need the records from here on.
     #[cold]
-    fn note_needed(&mut self, offset: Offset, time: EventTime, windowing: &Windowing) {
-        self.partition.note_needed(offset, windowing.last_end(time));
-        self.needed_from = windowing.needed_alike_until(time);
+    fn note_needed(&mut self, offset: Offset, time: EventTime, windows: &WindowSet) {
+        self.partition.note_needed(offset, windows.last_end(time));
+        self.needed_from = windows.needed_alike_until(time);
     }
 }
 
 /// What becomes of a row that time does not rule out.
 enum Verdict {
-    /// It goes into its windows; with the watermark it was judged against, if it was late.
-    Taken(Option<EventTime>),
+    /// It goes into its windows; with how it was judged, if it was late.
+    Taken(Option<Late>),
     /// An earlier run has completed its windows.
     Replayed,
-}
-
-/// Why time rules a row out.
-enum Rejection {
-    Late(EventTime, Span),
-    Expired(EventTime),
-    Future,
-}
-
-impl Rejection {
-    fn reason(&self) -> Reason {
-        match self {
-            Rejection::Late(..) => Reason::Late,
-            Rejection::Expired(_) => Reason::Expired,
-            Rejection::Future => Reason::Future,
-        }
-    }
-
-    fn describe(&self, time: EventTime, rules: &IntakeRules) -> String {
-        let cause = probable_cause(rules.timestamp_format, time);
-        let cause = cause.map(|cause| format!("; {cause}")).unwrap_or_default();
-        match self {
-            Rejection::Late(watermark, by) => format!(
-                "{} ms behind its partition's watermark {watermark}; allowed_lateness is {} ms{cause}",
-                by.as_millis(),
-                rules.windowing.allowed_lateness().as_millis()
-            ),
-            Rejection::Expired(frontier) => {
-                format!("its partition was idle, and the frontier has passed its window: {frontier}{cause}")
-            }
-            Rejection::Future => {
-                let skew = rules.watermark.max_future_skew.as_millis();
-                format!("{time} is further ahead of the wall clock than max_future_skew, {skew} ms{cause}")
-            }
-        }
-    }
 }

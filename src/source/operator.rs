@@ -44,6 +44,8 @@ pub struct SourceSettings {
     pub close_idle_after: Option<Duration>,
     /// The last words of all workers.
     pub peers: PeerTable,
+    /// Whether windows want to know how far each partition has come.
+    pub tells_watermarks: bool,
     /// The frontier behind the sinks: results of windows that end before it are written. `None` when all are.
     pub written: Rc<dyn Fn() -> Option<EventTime>>,
     /// From where windows need rows, by the rows' times plus the allowed lateness, where the rows do not say it themselves. `None`
@@ -196,7 +198,10 @@ impl SourceOperator {
 
     fn finish(&mut self, say: impl FnOnce(&Capability<Time>, PeerWord)) {
         if let Some(capabilities) = self.capabilities.take() {
-            let word = PeerWord { least_active: None, ..self.word() };
+            // Of what has ended, nobody waits for a partition.
+            let ended = self.word().watermarks.iter().map(|_| EventTime::MAX).collect();
+            let word = PeerWord { least_active: None, watermarks: ended, ..self.word() };
+            self.settings.peers.hear(word.clone());
             say(&capabilities.words, word);
         }
     }
@@ -225,12 +230,13 @@ impl SourceOperator {
             return EventTime::MIN;
         }
         let word = self.word();
+        let least_active = word.least_active;
         self.settings.peers.hear(word);
         // Who was asked to end closes nothing that is not complete.
         let all_idle = self.settings.peers.all_idle().filter(|_| !self.settings.control.is_stopping());
         let complete = self.idle_close.look(all_idle, now);
         self.closed_idle = complete.is_some();
-        match word.least_active {
+        match least_active {
             Some(watermark) => watermark,
             None => self.settings.peers.where_the_others_are().max(complete.unwrap_or(EventTime::MIN)),
         }
@@ -242,20 +248,23 @@ impl SourceOperator {
         let least_active = if self.intake.is_ready() { least_active } else { Some(EventTime::MIN) };
         let greatest = partitions().map(|p| p.watermark.watermark()).max().unwrap_or(EventTime::MIN);
         let complete_at = self.intake.complete_at();
-        PeerWord { worker: self.settings.worker, least_active, greatest, complete_at }
+        let told = partitions().filter(|_| self.settings.tells_watermarks);
+        let watermark = |p: &Partition| if p.is_active() { p.watermark.watermark() } else { EventTime::MAX };
+        let watermarks = told.map(watermark).collect();
+        PeerWord { worker: self.settings.worker, least_active, greatest, complete_at, watermarks }
     }
 
     /// Tells the other workers where this one is, when that has changed.
     fn speak(&mut self, now: Instant, say: impl FnOnce(&Capability<Time>, PeerWord)) {
         let Some(capabilities) = &self.capabilities else { return };
         let word = self.word();
-        self.settings.peers.hear(word);
-        let due = self.last_word.is_none_or(|last| {
+        self.settings.peers.hear(word.clone());
+        let due = self.last_word.as_ref().is_none_or(|last| {
             last.least_active.is_some() != word.least_active.is_some()
-                || (last != word && now.duration_since(self.last_housekeeping) >= HOUSEKEEPING)
+                || (*last != word && now.duration_since(self.last_housekeeping) >= HOUSEKEEPING)
         });
         if due {
-            say(&capabilities.words, word);
+            say(&capabilities.words, word.clone());
             self.last_word = Some(word);
         }
     }

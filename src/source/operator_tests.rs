@@ -6,7 +6,7 @@ use crate::error::ProcessorResult;
 use crate::event::{JsonDecoder, Offset, PartitionName};
 use crate::sink::{NoObserver, RetryPolicy, SideOutput, SideRecord, SideSink};
 use crate::source::{IntakeRules, NoOrigin, PartitionSlot};
-use crate::window::{ClosedBefore, Windowing};
+use crate::window::{ClosedBefore, WindowSet, Windowing};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,7 +68,7 @@ fn a_flood_of_bad_records_does_not_keep_offsets_from_being_settled() {
         let rules = IntakeRules {
             watermark: config.watermark.clone(),
             timestamp_format: config.event.timestamp_format,
-            windowing: Windowing::new(&config.windows).unwrap(),
+            windows: WindowSet::one(Windowing::new(&config.windows).unwrap()),
             closed: ClosedBefore::default(),
             policy: config.error_handling.policy,
             late: Arc::new(|_| {}),
@@ -85,6 +85,7 @@ fn a_flood_of_bad_records_does_not_keep_offsets_from_being_settled() {
             emit_interval: None,
             close_idle_after: None,
             peers: PeerTable::new(1),
+            tells_watermarks: true,
             written: Rc::new(move || Some(EventTime::from_millis(results.get()))),
             needed: Rc::new(|| None),
             side_outputs: side_outputs.clone(),

@@ -16,7 +16,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::vec::Broadcast;
 
 /// One worker's word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerWord {
     /// Who says it.
     pub worker: WorkerIndex,
@@ -26,6 +26,8 @@ pub struct PeerWord {
     pub greatest: EventTime,
     /// Where everything is complete that its events are part of; [`EventTime::MIN`] where it had none.
     pub complete_at: EventTime,
+    /// The watermark of each of its partitions, [`EventTime::MAX`] for one that is idle or has ended; none where nobody asks.
+    pub watermarks: Vec<EventTime>,
 }
 
 /// The last word of every worker. Clones are the same table.
@@ -42,6 +44,7 @@ impl PeerTable {
             least_active: Some(EventTime::MIN),
             greatest: EventTime::MIN,
             complete_at: EventTime::MIN,
+            watermarks: Vec::new(),
         };
         Self { words: Rc::new(RefCell::new((0..peers).map(silent).collect())) }
     }
@@ -58,6 +61,11 @@ impl PeerTable {
         let words = self.words.borrow();
         let least_active = words.iter().filter_map(|word| word.least_active).min();
         least_active.unwrap_or_else(|| words.iter().map(|word| word.greatest).max().unwrap_or(EventTime::MIN))
+    }
+
+    /// The watermarks of all partitions of all workers, as far as they were said.
+    pub fn watermarks(&self) -> Vec<EventTime> {
+        self.words.borrow().iter().flat_map(|word| word.watermarks.iter().copied()).collect()
     }
 
     /// Where everything is complete that the events of all workers are part of, if no worker has an active partition.
@@ -93,6 +101,7 @@ mod tests {
             least_active: least_active.map(EventTime::from_millis),
             greatest: EventTime::from_millis(greatest),
             complete_at: EventTime::from_millis(greatest + 10),
+            watermarks: vec![EventTime::from_millis(greatest)],
         }
     }
 
@@ -109,6 +118,7 @@ mod tests {
         table.hear(word(0, None, 90));
         table.hear(word(1, Some(40), 70));
         table.hear(word(2, Some(60), 60));
+        assert_eq!(table.watermarks(), [90, 70, 60].map(EventTime::from_millis));
         assert_eq!(table.where_the_others_are(), EventTime::from_millis(40));
     }
 

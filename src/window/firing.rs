@@ -1,6 +1,7 @@
 //! When windows fire, and what comes of it: the part of [`WindowState`] that the frontier drives.
 
 use super::keys::KeySlot;
+use super::panes::PaneId;
 use super::results::{Label, ResultMaker};
 use super::session_state::SessionState;
 use super::state::{Due, InProgress, Slice, WindowState, Work, add_entry};
@@ -71,17 +72,36 @@ impl WindowState {
 
     fn do_work(&mut self, work: Work, firing: Firing, fired_at: EventTime, made: &mut Vec<ResultRow>) {
         let closed_before = self.settings.closed.get();
-        let Self { keys, entries, stores, names, fields, fields_by_name, counts, sliding, slices, .. } = self;
+        let Self {
+            keys, entries, stores, names, fields, fields_by_name, counts, sliding, slices, settings, panes, ..
+        } = self;
         let mut tables = Tables { keys, entries, stores };
-        let mut maker = ResultMaker { names, fields, fields_by_name, counts };
-        let label = |window, key, revision| Label { window, key, revision, op: ResultOp::Upsert, firing, fired_at };
+        let mut maker = ResultMaker { window_name: settings.name.as_ref(), names, fields, fields_by_name, counts };
+        let label = |window, key, revision| Label {
+            window,
+            key,
+            revision,
+            op: ResultOp::Upsert,
+            firing,
+            fired_at,
+            complete: None,
+        };
+        // What triggers have purged and nothing came to after.
+        let is_empty = |id, tables: &Tables<'_>| panes.is_some() && tables.is_empty(id);
         match work {
-            Work::Entry { window, key, id } => {
+            Work::Entry { id, .. } | Work::Session { id, .. } if is_empty(id, &tables) => {}
+            Work::Entry { window, key, id, purges } => {
                 let revision = tables.entries.next_revision(id);
                 made.push(maker.make(label(window, key, revision), id, &tables));
+                if purges {
+                    tables.clear(id);
+                }
             }
-            Work::Session { window, key, id, revision } => {
+            Work::Session { window, key, id, revision, purges } => {
                 made.push(maker.make(label(window, key, revision), id, &tables));
+                if purges {
+                    tables.clear(id);
+                }
             }
             Work::Combined { window, key } => {
                 let sliding = sliding.as_mut().expect("only windows of several slices are combined");
@@ -103,7 +123,11 @@ impl WindowState {
     fn begin(&mut self, due: Due, fired_at: EventTime) -> InProgress {
         let mut made = Vec::new();
         let (firing, work) = match due {
-            Due::Window { end } if self.sessions.is_some() => (Firing::OnTime, self.begin_sessions(end)),
+            Due::Window { end } if self.sessions.is_some() => {
+                let (retracted, work) = self.begin_sessions(end, fired_at);
+                made = retracted;
+                (Firing::OnTime, work)
+            }
             Due::Window { end } => (Firing::OnTime, self.begin_window(end)),
             Due::Refinements { watermark } if self.sessions.is_some() => {
                 let (retracted, work) = self.refine_sessions(watermark, fired_at);
@@ -123,14 +147,19 @@ impl WindowState {
         if let Some(sliding) = sliding {
             let window = sliding.window(end);
             let keys = sliding.begin(end, slices, &mut Tables { keys, entries, stores });
+            keys.iter().for_each(|key| {
+                self.close_pane(window, *key);
+            });
             return keys.into_iter().filter(|_| !is_closed).map(|key| Work::Combined { window, key }).collect();
         }
         let slice = slices.get_mut(&end).expect("a window that is due is there");
         slice.fired = true;
         *fired_entries += slice.entries.len();
         let window = slice.window;
-        let entries = slice.entries.iter().filter(|_| !is_closed);
-        entries.map(|(key, id)| Work::Entry { window, key, id }).collect()
+        let entries: Vec<_> = slice.entries.iter().collect();
+        let work = |(key, id)| Work::Entry { window, key, id, purges: self.close_pane(window, key) };
+        let work: Vec<Work> = entries.into_iter().map(work).collect();
+        if is_closed { Vec::new() } else { work }
     }
 
     /// After the last result of what was due.
@@ -170,7 +199,7 @@ impl WindowState {
         changed.sort_unstable();
         changed.dedup();
         changed.retain(|(window, ..)| window.end > closed_before);
-        changed.into_iter().map(|(window, key, id)| Work::Entry { window, key, id }).collect()
+        changed.into_iter().map(|(window, key, id)| Work::Entry { window, key, id, purges: false }).collect()
     }
 
     /// Adds the late rows of a watermark to their slices. Returns the windows around these that had fired, by key; the others see the
@@ -193,6 +222,10 @@ impl WindowState {
                 end = windows.after(fired);
             }
             self.unfired.extend(end.filter(|end| *end <= all.last));
+            while let (Some(open), Some(panes)) = (end.filter(|end| *end <= all.last), &mut self.panes) {
+                panes.note(PaneId::Window(open, late.key), late.key, late.time);
+                end = windows.after(open);
+            }
             self.add_late(slice, all.last <= watermark, late);
         }
         let next = self.unfired.first().copied();

@@ -67,8 +67,13 @@ impl KeyTable {
     }
 
     /// The key of a slot that somebody refers to.
+    pub fn get(&self, slot: KeySlot) -> &GroupingKey {
+        self.slots[slot.0 as usize].key.as_ref().expect("a slot that is referred to holds its key")
+    }
+
+    /// The same, for keeps.
     pub fn key(&self, slot: KeySlot) -> GroupingKey {
-        self.slots[slot.0 as usize].key.clone().expect("a slot that is referred to holds its key")
+        self.get(slot).clone()
     }
 
     /// How many keys are known.

@@ -7,19 +7,23 @@
 mod assigner;
 mod calendar;
 mod closed;
+mod early;
 mod entries;
 mod firing;
 mod keys;
 mod names;
 mod operator;
+mod panes;
 mod recent;
 mod refinement;
 mod results;
 mod session_state;
 mod sessions;
+mod set;
 mod sliding;
 mod state;
 mod tables;
+mod trigger;
 mod windowing;
 
 pub use assigner::{SessionWindowAssigner, SlidingWindowAssigner, TumblingWindowAssigner};
@@ -27,5 +31,9 @@ pub use calendar::{TimeZone, is_calendar_size};
 pub use closed::ClosedBefore;
 pub use names::Naming;
 pub use operator::{WindowOutputs, WindowSettings, WindowTurn, window};
+pub use set::WindowSet;
 pub use state::{Due, WindowCounts, WindowState, WindowStateSettings};
+pub use trigger::{
+    ASKED_EVERY, Completeness, EveryEvents, EveryInterval, OpenWindow, Triggers, WhenComplete, WindowTrigger,
+};
 pub use windowing::Windowing;

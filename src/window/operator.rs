@@ -1,22 +1,25 @@
 //! The window operator: rows in, results out, driven by the frontier.
 //!
-//! The model: a batch goes into the [`WindowState`]; the operator holds a capability at the earliest time at which results may
+//! The model: a batch goes into the [`WindowState`] of each window definition; the operator holds a capability at the earliest time at which results may
 //! come, and at later times that it was told of; when the input's frontier reaches such a time, the results are sent with it and
 //! the capability moves on to the next. So the output's frontier is the earliest window that has not fired, and whoever watches it
-//! knows which results are complete.
+//! knows which results are complete. The definitions of a job share the rows and the capabilities; what is due first fires first,
+//! of whichever it is.
 //!
 //! Each batch is acknowledged to its sender when it is in its windows, unless the sinks are behind: then the acknowledgements
 //! wait, the senders run out of credit, and the readers stop.
 
-use super::state::{WindowState, WindowStateSettings};
+use super::state::{Due, WindowState, WindowStateSettings};
+use super::trigger::{ASKED_EVERY, Completeness};
+use crate::error::ProcessorError;
 use crate::event::RowBatch;
 use crate::exchange::flow::Acknowledgement;
+use crate::runtime::Control;
 use crate::sink::{ResultBatch, ResultRow};
 use crate::time::{EventTime, Time};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, ParallelizationContract, Pipeline};
@@ -36,22 +39,26 @@ const WRITTEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the window operator needs from its surroundings.
 pub struct WindowSettings {
-    /// The windows and aggregates.
-    pub state: WindowStateSettings,
+    /// The windows and aggregates, one a definition, at least one.
+    pub states: Vec<WindowStateSettings>,
     /// The wall clock, for [`ResultRow::fired_at`].
     pub clock: Rc<dyn Fn() -> EventTime>,
     /// The frontier behind the sinks: results of windows that end before it are written. `None` when all are.
     pub written: Rc<dyn Fn() -> Option<EventTime>>,
     /// Whether the sinks have more results than they should.
     pub sinks_are_behind: Rc<dyn Fn() -> bool>,
+    /// How far the partitions of all workers have come, for triggers.
+    pub completeness: Rc<dyn Fn() -> Completeness>,
+    /// The run's switch.
+    pub control: Control,
     /// Told after each turn what happened in it.
     pub observer: Box<dyn FnMut(WindowTurn<'_>)>,
 }
 
 /// What happened in one turn of the operator.
 pub struct WindowTurn<'a> {
-    /// The windows as they are now.
-    pub state: &'a mut WindowState,
+    /// The windows as they are now, by definition.
+    pub states: &'a mut [WindowState],
     /// The input's frontier; `None` when there will be no more input.
     pub frontier: Option<Time>,
     /// When the rows taken in this turn were read, microseconds since 1970, one a batch.
@@ -89,7 +96,7 @@ fn window_with<'scope>(
     let mut input = builder.new_input(rows, pact);
     let (results, results_stream) = builder.new_output::<Vec<ResultBatch>>();
     let (acknowledgements, acknowledgements_stream) = builder.new_output::<Vec<Acknowledgement>>();
-    let (_needs, needs_stream) = match settings.state.windowing.ends_are_known() {
+    let (_needs, needs_stream) = match settings.states.iter().all(|state| state.windowing.ends_are_known()) {
         true => (None, None),
         false => {
             let (needs, stream) = builder.new_output::<Vec<()>>();
@@ -104,7 +111,10 @@ fn window_with<'scope>(
         drop(capabilities);
         let mut operator = WindowOperator::new(settings, activator);
         move |frontiers| {
+            operator.begin_turn();
             input.for_each(|capability, batches| operator.take(&capability, batches));
+            operator.ask_triggers();
+            operator.send_early(&mut |capability, batch| results.activate().session(capability).give(batch));
             operator.acknowledge(|capability, acknowledgement| {
                 acknowledgements.activate().session(capability).give(acknowledgement);
             });
@@ -122,13 +132,16 @@ const ACKNOWLEDGEMENTS: usize = 1;
 const NEEDS: usize = 2;
 
 struct WindowOperator {
-    state: WindowState,
+    /// One a definition.
+    states: Vec<WindowState>,
     settings: WindowSettings,
     activator: Activator,
     /// What allows results to be sent, by its time: none is later than the earliest time at which there may be some.
     held: BTreeMap<EventTime, Capability<Time>>,
     /// At the earliest time from which rows are needed.
     needs: Option<Capability<Time>>,
+    /// When triggers were last asked about open windows.
+    last_asked: Option<Instant>,
     unacknowledged: Vec<(Capability<Time>, Acknowledgement)>,
     read_at_micros: Vec<i64>,
 }
@@ -136,13 +149,61 @@ struct WindowOperator {
 impl WindowOperator {
     fn new(settings: WindowSettings, activator: Activator) -> Self {
         Self {
-            state: WindowState::new(settings.state.clone()),
+            states: settings.states.iter().cloned().map(WindowState::new).collect(),
             settings,
             activator,
             held: BTreeMap::new(),
             needs: None,
+            last_asked: None,
             unacknowledged: Vec::new(),
             read_at_micros: Vec::new(),
+        }
+    }
+
+    fn begin_turn(&mut self) {
+        if self.has_triggers() {
+            let (now, completeness) = ((self.settings.clock)(), (self.settings.completeness)());
+            self.states.iter_mut().for_each(|state| state.begin_turn(now, &completeness));
+        }
+    }
+
+    fn has_triggers(&self) -> bool {
+        self.states.iter().any(WindowState::has_triggers)
+    }
+
+    /// Asks triggers about open windows, if it is time.
+    fn ask_triggers(&mut self) {
+        if !self.states.iter().any(WindowState::has_panes) {
+            return;
+        }
+        self.activator.activate_after(ASKED_EVERY);
+        let now = Instant::now();
+        let is_time = self.last_asked.is_none_or(|last| now.duration_since(last) >= ASKED_EVERY);
+        if is_time && !(self.settings.sinks_are_behind)() {
+            self.last_asked = Some(now);
+            self.states.iter_mut().for_each(WindowState::ask_triggers);
+        }
+    }
+
+    /// Sends the results that triggers have asked for. Any capability will do: what an early result may say later is held by its
+    /// window.
+    fn send_early(&mut self, send: &mut impl FnMut(&Capability<Time>, ResultBatch)) {
+        if !self.has_triggers() {
+            return;
+        }
+        for state in &mut self.states {
+            let rows = state.take_early();
+            if !rows.is_empty() {
+                let (_, capability) = self.held.first_key_value().expect("an open window holds a capability");
+                send(capability, ResultBatch::new(state.definition(), rows));
+            }
+            if state.has_refused_to_purge() {
+                self.settings.control.fail(ProcessorError::Config(
+                    "a trigger has asked to purge a window that shares its content with others: sliding windows cannot be \
+                     purged; should_purge must return false for them"
+                        .into(),
+                ));
+            }
         }
     }
 
@@ -151,11 +212,13 @@ impl WindowOperator {
         let sent_at = *capability.stamp().iter().next().expect("a source sends with one capability");
         let held = &mut self.held;
         for batch in batches.drain(..) {
-            self.state.apply(&batch, |time| {
-                let time = Time::new(sent_at.epoch(), time.max(sent_at.event_time()));
-                held.entry(time.event_time()).or_insert_with(|| capability.delayed(&time, RESULTS));
-            });
-            if let Some(needed) = self.state.needed_from()
+            for state in &mut self.states {
+                state.apply(&batch, |time| {
+                    let time = Time::new(sent_at.epoch(), time.max(sent_at.event_time()));
+                    held.entry(time.event_time()).or_insert_with(|| capability.delayed(&time, RESULTS));
+                });
+            }
+            if let Some(needed) = self.states.iter().filter_map(WindowState::needed_from).min()
                 && self.needs.as_ref().is_none_or(|needs| needs.time().event_time() > needed)
             {
                 let time = Time::new(sent_at.epoch(), needed.max(sent_at.event_time()));
@@ -183,26 +246,43 @@ impl WindowOperator {
     /// Sends the results that are due, and forgets what can no longer change.
     fn fire(&mut self, frontier: &MutableAntichain<Time>, mut send: impl FnMut(&Capability<Time>, ResultBatch)) {
         let frontier = event_time_of(frontier).unwrap_or(EventTime::MAX);
-        while let Some(due) = self.state.next_due(frontier) {
+        while let Some((place, due)) = self.next_due(frontier) {
+            // Rows that have waited until now may have made some: they come before the result at the window's end.
+            self.send_early(&mut send);
             if (self.settings.sinks_are_behind)() {
                 self.activator.activate_after(BACKLOG_PAUSE);
                 break;
             }
             let mut rows: Vec<ResultRow> = Vec::new();
             let fired_at = (self.settings.clock)();
-            let done = self.state.fire(due, fired_at, RESULTS_PER_TURN, &mut rows);
+            let state = &mut self.states[place];
+            let done = state.fire(due, fired_at, RESULTS_PER_TURN, &mut rows);
             if !rows.is_empty() {
-                send(self.capability_at(self.state.output_time(due)), Arc::from(rows));
+                let (time, definition) = (state.output_time(due), state.definition());
+                send(self.capability_at(time), ResultBatch::new(definition, rows));
             }
             if !done {
                 self.activator.activate();
                 break;
             }
         }
+        self.send_early(&mut send);
         self.move_capabilities();
-        if self.state.next_due(frontier).is_none() {
-            self.state.purge(frontier);
+        for state in &mut self.states {
+            if state.next_due(frontier).is_none() {
+                state.purge(frontier);
+            }
         }
+    }
+
+    /// What is due next, of all definitions, with the definition's place.
+    fn next_due(&mut self, frontier: EventTime) -> Option<(usize, Due)> {
+        let due = |(place, state): (usize, &mut WindowState)| {
+            let due = state.next_due(frontier)?;
+            Some((state.output_time(due), place, due))
+        };
+        let first = self.states.iter_mut().enumerate().filter_map(due).min_by_key(|(time, place, _)| (*time, *place));
+        first.map(|(_, place, due)| (place, due))
     }
 
     /// The capability with which results of this time are sent: the latest that is not after it. Where rows came behind the
@@ -219,22 +299,24 @@ impl WindowOperator {
         if self.needs.is_none() {
             return;
         }
-        self.state.note_written((self.settings.written)().unwrap_or(EventTime::MAX));
-        match (self.state.needed_from(), &mut self.needs) {
+        let written = (self.settings.written)().unwrap_or(EventTime::MAX);
+        self.states.iter_mut().for_each(|state| state.note_written(written));
+        match (self.states.iter().filter_map(WindowState::needed_from).min(), &mut self.needs) {
             (Some(needed), Some(needs)) if needed > needs.time().event_time() => {
                 needs.downgrade(&Time::new(needs.time().epoch(), needed));
             }
             (None, needs) => *needs = None,
             _ => {}
         }
-        if self.state.waits_for_written() {
+        if self.states.iter().any(WindowState::waits_for_written) {
             self.activator.activate_after(WRITTEN_PAUSE);
         }
     }
 
     /// Moves what is held to the earliest time at which there may be results.
     fn move_capabilities(&mut self) {
-        let Some(next) = self.state.next_output_time() else { return self.held.clear() };
+        let next = self.states.iter().filter_map(WindowState::next_output_time).min();
+        let Some(next) = next else { return self.held.clear() };
         let mut latest = None;
         while let Some(entry) = self.held.first_entry().filter(|entry| *entry.key() < next) {
             latest = Some(entry.remove());
@@ -249,7 +331,7 @@ impl WindowOperator {
 
     fn report(&mut self, frontier: &MutableAntichain<Time>) {
         let frontier = frontier.frontier().iter().copied().min();
-        let turn = WindowTurn { state: &mut self.state, frontier, read_at_micros: &self.read_at_micros };
+        let turn = WindowTurn { states: &mut self.states, frontier, read_at_micros: &self.read_at_micros };
         (self.settings.observer)(turn);
         self.read_at_micros.clear();
     }

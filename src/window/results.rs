@@ -17,10 +17,14 @@ pub(super) struct Label {
     pub op: ResultOp,
     pub firing: Firing,
     pub fired_at: EventTime,
+    /// Of an early result: the share of partitions that were past the window's end.
+    pub complete: Option<f64>,
 }
 
 /// What results are made with, borrowed together.
 pub(super) struct ResultMaker<'a> {
+    /// The definition's name, where there are several.
+    pub window_name: Option<&'a Arc<str>>,
     pub names: &'a mut NameTable,
     pub fields: &'a [Arc<str>],
     /// The indices of the fields, by name.
@@ -31,11 +35,12 @@ pub(super) struct ResultMaker<'a> {
 impl ResultMaker<'_> {
     /// Makes the result of these accumulators, and counts it; retractions are counted by those who decide that they stand.
     pub(super) fn make(&mut self, label: Label, id: AccumulatorId, tables: &Tables<'_>) -> ResultRow {
-        let Label { window, key, revision, op, firing, fired_at } = label;
+        let Label { window, key, revision, op, firing, fired_at, complete } = label;
         match (op, firing) {
             (ResultOp::Retract, _) => {}
             (ResultOp::Upsert, Firing::Late) => self.counts.refined += 1,
-            (ResultOp::Upsert, _) => self.counts.fired += 1,
+            (ResultOp::Upsert, Firing::Early) => self.counts.early += 1,
+            (ResultOp::Upsert, Firing::OnTime) => self.counts.fired += 1,
         }
         let stores = &tables.stores;
         let shown: Vec<usize> = match self.names.naming() {
@@ -51,7 +56,7 @@ impl ResultMaker<'_> {
         }
         ResultRow {
             window,
-            window_name: None,
+            window_name: self.window_name.cloned(),
             key: tables.keys.key(key),
             names,
             values,
@@ -59,6 +64,7 @@ impl ResultMaker<'_> {
             op,
             firing,
             fired_at,
+            complete,
         }
     }
 }

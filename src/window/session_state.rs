@@ -6,6 +6,7 @@
 //! of every part of it too, and what ends there is not emitted. A session that was open is read again whole.
 
 use super::keys::KeySlot;
+use super::panes::PaneId;
 use super::refinement::Refinement;
 use super::results::{Label, ResultMaker};
 use super::sessions::{Placement, SessionTable};
@@ -73,6 +74,7 @@ impl WindowState {
         let before = self.sessions.as_ref().and_then(SessionState::next_time);
         match self.settings.windowing.sessions().is_some_and(|rule| rule.max_length().is_some()) {
             true => self.let_wait(batch, skip),
+            false if self.panes.is_some() => self.apply_to_session_panes(batch, skip),
             false => {
                 self.find_sessions(batch, skip);
                 self.add_values(batch, skip);
@@ -107,11 +109,14 @@ impl WindowState {
 
     /// Makes one of sessions that have become one, once all values are in.
     fn merge_sessions(&mut self) {
-        let Self { sessions, keys, entries, stores, .. } = self;
+        let Self { sessions, panes, keys, entries, stores, .. } = self;
         let mut tables = Tables { keys, entries, stores };
         for (key, into, from) in sessions.iter_mut().flat_map(|sessions| sessions.merges.drain(..)) {
             tables.merge(into, from);
             tables.remove(key, from);
+            if let Some(panes) = panes {
+                panes.merge(into, from);
+            }
         }
     }
 
@@ -145,27 +150,61 @@ impl WindowState {
     fn let_in(&mut self, until: EventTime) -> bool {
         let mut any = false;
         loop {
-            let Self { sessions, keys, entries, stores, .. } = self;
-            let Some(sessions) = sessions else { return any };
+            let Some(sessions) = &mut self.sessions else { return any };
             let Some(first) = sessions.waiting.first_entry().filter(|entry| *entry.key() < until) else { return any };
             any = true;
-            let mut tables = Tables { keys, entries, stores };
-            for row in first.remove() {
-                let merges = &mut sessions.merges;
-                let key = row.key;
-                let id = sessions.table.take(key, row.time, &mut tables, |into, from| merges.push((key, into, from)));
-                tables.add_waiting(id, row);
-            }
-            self.merge_sessions();
+            first.remove().into_iter().for_each(|row| self.put_into_session(row));
         }
     }
 
-    /// Fires the sessions that end here.
-    pub(super) fn begin_sessions(&mut self, end: EventTime) -> Vec<Work> {
+    /// Puts one row into its session, and lets go of its key.
+    pub(super) fn put_into_session(&mut self, row: Refinement) {
+        let Self { sessions, keys, entries, stores, .. } = self;
+        let sessions = sessions.as_mut().expect("these are windows of sessions");
+        let mut tables = Tables { keys, entries, stores };
+        let merges = &mut sessions.merges;
+        let (key, time) = (row.key, row.time);
+        let id = sessions.table.take(key, time, &mut tables, |into, from| merges.push((key, into, from)));
+        tables.add_waiting(id, row);
+        self.merge_sessions();
+        self.note(PaneId::Session(id), key, time);
+    }
+
+    /// Fires the sessions that end here. Returns the early results that are taken back, and what is emitted.
+    pub(super) fn begin_sessions(&mut self, end: EventTime, fired_at: EventTime) -> (Vec<ResultRow>, Vec<Work>) {
         let is_closed = end <= self.settings.closed.get();
         let sessions = self.sessions.as_mut().expect("these are windows of sessions");
-        let ended = sessions.table.fire_all(end).into_iter().filter(|_| !is_closed);
-        ended.map(|(window, key, id)| Work::Session { window, key, id, revision: 0 }).collect()
+        let ended = sessions.table.fire_all(end);
+        let (mut retracted, mut work) = (Vec::new(), Vec::new());
+        for (window, key, id) in ended {
+            let (revision, gone, purges) = self.close_session(window, key, id, Firing::OnTime, fired_at);
+            if !is_closed {
+                retracted.extend(gone);
+                work.push(Work::Session { window, key, id, revision, purges });
+            }
+        }
+        self.counts.retracted += retracted.len() as u64;
+        (retracted, work)
+    }
+
+    /// Lets go of the pane of a session that fires for these bounds. Returns the revision of its result, the early results that are
+    /// taken back by it, and whether it is to be purged.
+    fn close_session(
+        &mut self,
+        window: TimeWindow,
+        key: KeySlot,
+        id: AccumulatorId,
+        firing: Firing,
+        fired_at: EventTime,
+    ) -> (u32, Vec<ResultRow>, bool) {
+        let Some(panes) = &mut self.panes else { return (0, Vec::new(), false) };
+        let Some(pane) = panes.remove(PaneId::Session(id)) else { return (0, Vec::new(), false) };
+        let (revision, gone) = pane.replaced(window, firing, fired_at);
+        let purges = firing == Firing::OnTime && panes.should_purge(&pane, window, self.keys.get(key));
+        if let Some(sessions) = self.sessions.as_mut().filter(|_| revision > 0) {
+            sessions.table.fire(key, id, revision);
+        }
+        (revision, gone, purges)
     }
 
     /// Lets the late rows of a watermark into their sessions. Returns what is taken back, and what is emitted at once.
@@ -186,10 +225,10 @@ impl WindowState {
     }
 
     fn let_in_late(&mut self, row: Refinement, changed: &mut Changed) {
-        let Self { sessions, keys, entries, stores, names, fields, fields_by_name, counts, .. } = self;
+        let Self { sessions, keys, entries, stores, names, fields, fields_by_name, counts, settings, panes, .. } = self;
         let table = &mut sessions.as_mut().expect("these are windows of sessions").table;
         let mut tables = Tables { keys, entries, stores };
-        let mut maker = ResultMaker { names, fields, fields_by_name, counts };
+        let mut maker = ResultMaker { window_name: settings.name.as_ref(), names, fields, fields_by_name, counts };
         let (key, fired_at) = (row.key, changed.fired_at);
         let placement = table.rule.place(table.of(key), row.time);
         let involved = match placement {
@@ -201,7 +240,15 @@ impl WindowState {
             let session = table.of(key)[place];
             if let Some(revision) = session.fired {
                 let window = table.rule.window(&session);
-                let label = Label { window, key, revision, op: ResultOp::Retract, firing: Firing::Late, fired_at };
+                let label = Label {
+                    window,
+                    key,
+                    revision,
+                    op: ResultOp::Retract,
+                    firing: Firing::Late,
+                    fired_at,
+                    complete: None,
+                };
                 changed.taken_back.push((window, revision, maker.make(label, session.id, &tables)));
                 table.unfire(key, session.id);
             }
@@ -210,10 +257,16 @@ impl WindowState {
         if let Some(absorbed) = absorbed {
             tables.merge(id, absorbed);
             tables.remove(key, absorbed);
+            if let Some(panes) = panes {
+                panes.merge(id, absorbed);
+            }
             changed.touched.retain(|touched| *touched != absorbed);
         }
         if !changed.touched.contains(&id) {
             changed.touched.push(id);
+        }
+        if let Some(panes) = panes {
+            panes.note(PaneId::Session(id), key, row.time);
         }
         tables.add_waiting(id, row);
     }
@@ -228,8 +281,8 @@ impl WindowState {
     ) {
         let closed_before = self.settings.closed.get();
         let key = changed.key;
-        let table = &mut self.sessions.as_mut().expect("these are windows of sessions").table;
         for id in changed.touched {
+            let table = &mut self.sessions.as_mut().expect("these are windows of sessions").table;
             let session = table.of(key).iter().find(|session| session.id == id);
             let window = table.rule.window(session.expect("a session that was touched is there"));
             if window.end > watermark {
@@ -239,8 +292,11 @@ impl WindowState {
             let same = changed.taken_back.iter().position(|(before, ..)| *before == window);
             let revision = same.map_or(0, |place| changed.taken_back.swap_remove(place).1 + 1);
             table.fire(key, id, revision);
+            let (after_early, gone, _) = self.close_session(window, key, id, Firing::Late, changed.fired_at);
             if window.end > closed_before {
-                work.push(Work::Session { window, key, id, revision });
+                let revision = revision.max(after_early);
+                work.push(Work::Session { window, key, id, revision, purges: false });
+                retracted.extend(gone);
             }
         }
         let gone = changed.taken_back.into_iter().filter(|(window, ..)| window.end > closed_before);

@@ -129,6 +129,11 @@ impl SessionTable {
         self.by_key.get(key.0 as usize).map_or(&[], Vec::as_slice)
     }
 
+    /// The bounds of a session as they are now.
+    pub(super) fn window(&self, key: KeySlot, id: AccumulatorId) -> Option<TimeWindow> {
+        self.of(key).iter().find(|session| session.id == id).map(|session| self.rule.window(session))
+    }
+
     fn session(&mut self, key: KeySlot, id: AccumulatorId) -> Option<&mut Session> {
         self.by_key.get_mut(key.0 as usize)?.iter_mut().find(|session| session.id == id)
     }

@@ -20,7 +20,7 @@ use super::state::Slice;
 use super::tables::Tables;
 use crate::aggregate::AccumulatorId;
 use crate::sink::TimeWindow;
-use crate::time::{EventTime, Span};
+use crate::time::EventTime;
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound::{Excluded, Included};
@@ -148,14 +148,14 @@ pub(super) struct SlidingState {
 }
 
 impl SlidingState {
-    /// For these windows, which are kept for so long after they have fired.
-    pub(super) fn new(windows: SlidingWindowAssigner, kept: Span) -> Self {
+    /// For these windows. Revisions are counted where a window may emit more than once.
+    pub(super) fn new(windows: SlidingWindowAssigner, keeps_revisions: bool) -> Self {
         Self {
             windows,
             queues: HashMap::new(),
             taken_in: EventTime::MIN,
             revisions: BTreeMap::new(),
-            keeps_revisions: !kept.is_zero(),
+            keeps_revisions,
             scratch: None,
         }
     }

@@ -1,4 +1,4 @@
-//! The windows of one worker: what they hold, when they fire, when they are forgotten.
+//! The windows of one definition, on one worker: what they hold, when they fire, when they are forgotten.
 //!
 //! The model: rows go in by [`WindowState::apply`]; [`WindowState::next_due`] says what the frontier has made due, in the order
 //! of time; [`WindowState::fire`] turns it into results, some at a time; [`WindowState::purge`] forgets what can no longer
@@ -11,15 +11,17 @@ use super::closed::ClosedBefore;
 use super::entries::{EntryTable, SliceEntries};
 use super::keys::{KeySlot, KeyTable};
 use super::names::{NameTable, Naming};
+use super::panes::Panes;
 use super::recent::RecentSlices;
 use super::refinement::{Refinement, RefinementStash};
 use super::session_state::SessionState;
 use super::sessions::SessionTable;
 use super::sliding::SlidingState;
 use super::tables::Tables;
+use super::trigger::Triggers;
 use super::windowing::Windowing;
 use crate::aggregate::{AccumulatorId, AccumulatorStore, AggregatePlan};
-use crate::event::{RowBatch, WorkerIndex};
+use crate::event::{DefinitionIndex, LateRow, RowBatch, WorkerIndex};
 use crate::exchange::ReceiverDictionary;
 use crate::sink::{Firing, ResultRow, TimeWindow};
 use crate::time::EventTime;
@@ -27,9 +29,13 @@ use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What the windows of a job are made of.
+/// What the windows of one definition are made of.
 #[derive(Clone)]
 pub struct WindowStateSettings {
+    /// Which of the job's definitions.
+    pub definition: DefinitionIndex,
+    /// Its name; `None` where there is no other.
+    pub name: Option<Arc<str>>,
     /// The windows.
     pub windowing: Windowing,
     /// The aggregates.
@@ -40,6 +46,8 @@ pub struct WindowStateSettings {
     pub fields: Vec<Arc<str>>,
     /// What an earlier run has completed.
     pub closed: ClosedBefore,
+    /// What makes windows emit before their end.
+    pub triggers: Triggers,
 }
 
 /// Something that the frontier has made due.
@@ -72,12 +80,26 @@ impl Due {
 pub struct WindowCounts {
     /// Results of windows that fired.
     pub fired: u64,
+    /// Early results.
+    pub early: u64,
     /// Results that refined another.
     pub refined: u64,
     /// Results that were taken back.
     pub retracted: u64,
     /// Rows between two windows, in none.
     pub in_no_window: u64,
+}
+
+impl std::iter::Sum for WindowCounts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, counts| Self {
+            fired: sum.fired + counts.fired,
+            early: sum.early + counts.early,
+            refined: sum.refined + counts.refined,
+            retracted: sum.retracted + counts.retracted,
+            in_no_window: sum.in_no_window + counts.in_no_window,
+        })
+    }
 }
 
 /// The entries of one slice of time.
@@ -95,7 +117,7 @@ impl Slice {
     }
 }
 
-/// The windows of one worker.
+/// The windows of one definition, on one worker.
 pub struct WindowState {
     pub(super) settings: WindowStateSettings,
     pub(super) names: NameTable,
@@ -115,6 +137,8 @@ pub struct WindowState {
     pub(super) fired_entries: usize,
     /// For windows of several slices.
     pub(super) sliding: Option<SlidingState>,
+    /// Where there are triggers.
+    pub(super) panes: Option<Panes>,
     /// For sessions.
     pub(super) sessions: Option<SessionState>,
     pub(super) refinements: RefinementStash,
@@ -142,9 +166,9 @@ pub(super) struct InProgress {
 /// A part of a firing.
 pub(super) enum Work {
     /// The result of an entry.
-    Entry { window: TimeWindow, key: KeySlot, id: AccumulatorId },
+    Entry { window: TimeWindow, key: KeySlot, id: AccumulatorId, purges: bool },
     /// The result of a session.
-    Session { window: TimeWindow, key: KeySlot, id: AccumulatorId, revision: u32 },
+    Session { window: TimeWindow, key: KeySlot, id: AccumulatorId, revision: u32, purges: bool },
     /// The result of a key, combined from the slices of the window that is firing.
     Combined { window: TimeWindow, key: KeySlot },
     /// The results of windows of a key that have fired before, by their ends, ascending.
@@ -155,10 +179,14 @@ impl WindowState {
     /// Without a window.
     pub fn new(settings: WindowStateSettings) -> Self {
         let slicing = settings.windowing.slicing();
-        let kept = settings.windowing.kept_after_firing();
+        // A window that emits once needs no count of its results.
+        let keeps_revisions = !settings.windowing.kept_after_firing().is_zero() || !settings.triggers.are_none();
         let mut state = Self {
             sessions: settings.windowing.sessions().map(|rule| SessionState::new(SessionTable::new(rule))),
-            sliding: slicing.and_then(|slicing| slicing.windows()).map(|windows| SlidingState::new(windows, kept)),
+            sliding: slicing
+                .and_then(|slicing| slicing.windows())
+                .map(|windows| SlidingState::new(windows, keeps_revisions)),
+            panes: (!settings.triggers.are_none()).then(|| Panes::new(settings.triggers.clone())),
             names: NameTable::new(settings.naming, settings.plan.names().to_vec()),
             keys: KeyTable::default(),
             senders: HashMap::new(),
@@ -191,6 +219,9 @@ impl WindowState {
         let refinements = self.stash_refinements(batch, &mut new_output_time);
         if self.sessions.is_some() {
             return self.apply_to_sessions(batch, &refinements, &mut new_output_time);
+        }
+        if self.panes.is_some() {
+            return self.apply_to_panes(batch, &refinements, &mut new_output_time);
         }
         self.find_entries(batch, &refinements, &mut new_output_time);
         self.add_values(batch, &refinements);
@@ -225,23 +256,27 @@ impl WindowState {
         self.fields.len() - 1
     }
 
-    /// Puts aside the rows whose window had ended by their own partition's watermark. Returns their indices, ascending.
+    /// Puts aside the rows whose window had ended by their own partition's watermark. Returns their indices, ascending, and those
+    /// of rows that came too late for this definition.
     fn stash_refinements(&mut self, batch: &RowBatch, new_output_time: &mut impl FnMut(EventTime)) -> Vec<u32> {
         let mut stashed = Vec::new();
         let windowing = self.settings.windowing;
-        for late in &batch.late {
-            let row = late.row as usize;
-            let time = EventTime::from_millis(batch.times[row]);
+        for LateRow { row, late } in &batch.late {
+            if late.refused_by.contains(self.settings.definition) {
+                stashed.push(*row);
+                continue;
+            }
+            let time = EventTime::from_millis(batch.times[*row as usize]);
             let watermark = late.watermark.saturating_sub(windowing.delay());
             if !windowing.waits(time, watermark) {
                 continue;
             }
-            let refinement = self.waiting_row(batch, row);
+            let refinement = self.waiting_row(batch, *row as usize);
             self.keys.retain(refinement.key);
             if self.refinements.push(watermark, refinement) {
                 new_output_time(watermark);
             }
-            stashed.push(late.row);
+            stashed.push(*row);
         }
         stashed
     }
@@ -256,7 +291,7 @@ impl WindowState {
     }
 
     /// Finds or makes the entry of each row that is not in `skip`.
-    fn find_entries(&mut self, batch: &RowBatch, skip: &[u32], new_output_time: &mut impl FnMut(EventTime)) {
+    pub(super) fn find_entries(&mut self, batch: &RowBatch, skip: &[u32], new_output_time: &mut impl FnMut(EventTime)) {
         let Self { ids, senders, slices, unfired, settings, keys, entries, stores, counts, .. } = self;
         ids.clear();
         ids.reserve(batch.len());
@@ -319,6 +354,11 @@ impl WindowState {
     /// Late rows that wait for the frontier.
     pub fn waiting_refinements(&self) -> usize {
         self.refinements.len()
+    }
+
+    /// Which of the job's definitions these are.
+    pub fn definition(&self) -> DefinitionIndex {
+        self.settings.definition
     }
 
     /// Bytes of the accumulators.

@@ -46,6 +46,11 @@ impl Tables<'_> {
         self.stores.iter_mut().for_each(|store| store.grow_to(id.index() + 1));
     }
 
+    /// Whether no value was added to the accumulators.
+    pub(super) fn is_empty(&self, id: AccumulatorId) -> bool {
+        self.stores.iter().all(|store| store.count(id) == 0)
+    }
+
     /// Empties the accumulators.
     pub(super) fn clear(&mut self, id: AccumulatorId) {
         self.stores.iter_mut().for_each(|store| store.clear(id));

@@ -200,7 +200,8 @@ mod tests {
     }
 
     fn windowing(kind: WindowKind, lateness: i64, late_policy: LatePolicy) -> Windowing {
-        Windowing::new(&WindowConfig { kind, allowed_lateness: millis(lateness), late_policy }).unwrap()
+        let config = WindowConfig { allowed_lateness: millis(lateness), late_policy, ..WindowConfig::of(kind) };
+        Windowing::new(&config).unwrap()
     }
 
     #[test]

@@ -5,8 +5,8 @@ use llm_optimizer_processor::GroupingKey;
 use llm_optimizer_processor::config::ProducerConfig;
 use llm_optimizer_processor::runtime::Control;
 use llm_optimizer_processor::sink::{
-    Firing, IntoSinkSpec, KafkaAggregationSink, NoObserver, ProcessIdentity, ResultBatch, ResultOp, ResultRow,
-    ResultValue, RetryPolicy, SinkHub, Ticket, TimeWindow, encode_record_key, encode_result,
+    Firing, IntoSinkSpec, KafkaAggregationSink, NoObserver, ProcessIdentity, ResultOp, ResultRow, ResultValue,
+    RetryPolicy, SinkHub, Ticket, TimeWindow, encode_record_key, encode_result,
 };
 use llm_optimizer_processor::time::EventTime;
 use std::collections::BTreeMap;
@@ -45,6 +45,7 @@ fn row(model: u64, minute: i64, revision: u32, op: ResultOp) -> ResultRow {
         op,
         firing: if revision == 0 { Firing::OnTime } else { Firing::Late },
         fired_at: at(minute + 2),
+        complete: None,
     }
 }
 
@@ -86,7 +87,7 @@ fn the_topic_holds_the_latest_revision_of_each_window_and_key() {
     }
     let refined = row(3, 1, 1, ResultOp::Upsert);
     let retracted = row(4, 1, 1, ResultOp::Retract);
-    let last = hub.submit(ResultBatch::from(vec![refined.clone(), retracted.clone()]));
+    let last = hub.submit([refined.clone(), retracted.clone()].into_iter().collect());
     wait_until("all is acknowledged", || hub.acknowledged() == last);
     let records = broker.read_all("sink-keyed");
     assert_eq!(records.len(), 62, "acknowledged means that a reader sees it");
@@ -165,10 +166,10 @@ fn an_end_during_an_outage_comes_in_time_and_says_what_is_missing() {
     broker.create_topic("sink-end", 1, &[]);
     let control = Control::new();
     let hub = hub(config(&broker, "sink-end"), &control);
-    let first = hub.submit([row(0, 0, 0, ResultOp::Upsert)].into());
+    let first = hub.submit([row(0, 0, 0, ResultOp::Upsert)].into_iter().collect());
     wait_until("the first is acknowledged", || hub.acknowledged() == first);
     broker.stop();
-    hub.submit([row(1, 0, 0, ResultOp::Upsert)].into());
+    hub.submit([row(1, 0, 0, ResultOp::Upsert)].into_iter().collect());
     let begun = Instant::now();
     let error = hub.finish().unwrap_err().to_string();
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());

@@ -18,16 +18,29 @@ const OTHER_NAMES: [(&str, &str); 8] = [
     ("quantile", "percentile"),
 ];
 
-/// Reads the section.
-pub(super) fn build(reader: &mut Reader, root: &Section<'_>) -> AggregationConfig {
-    let section = reader.section(root, "aggregation");
-    let all = AggregateKind::ALL.to_vec();
+/// What is computed where nothing is said.
+pub(super) fn defaults() -> AggregationConfig {
+    AggregationConfig {
+        enabled: AggregateKind::ALL.to_vec(),
+        percentiles: vec![50.0, 95.0, 99.0],
+        relative_error: 0.01,
+    }
+}
+
+/// Reads the section `aggregation` in `parent`; what it does not say is as in `inherited`.
+pub(super) fn build(reader: &mut Reader, parent: &Section<'_>, inherited: &AggregationConfig) -> AggregationConfig {
+    let section = reader.section(parent, "aggregation");
+    let all = inherited.enabled.clone();
     let enabled = reader.list(&section, "enabled", all, true, aggregate, |kind| kind.as_str().to_owned());
     if enabled.sound && enabled.value.is_empty() {
         reader.error(&enabled.origin, &enabled.path, Problem::expected("an empty list", all_names()));
     }
     let wanted = enabled.value.contains(&AggregateKind::Percentile) || !enabled.sound;
-    let default = if wanted { vec![50.0, 95.0, 99.0] } else { Vec::new() };
+    let default = match inherited.percentiles.is_empty() {
+        _ if !wanted => Vec::new(),
+        true => defaults().percentiles,
+        false => inherited.percentiles.clone(),
+    };
     let percentiles = reader.list(&section, "percentiles", default, true, percentile, f64::to_string);
     if percentiles.sound && !wanted && !percentiles.value.is_empty() {
         let found = "a list, while aggregation.enabled has no percentile";
@@ -38,7 +51,7 @@ pub(super) fn build(reader: &mut Reader, root: &Section<'_>) -> AggregationConfi
         reader.error(&percentiles.origin, &percentiles.path, Problem::expected("an empty list", right));
     }
     let error = |node: &Node| values::number(node, 0.001..=0.1);
-    let relative_error = reader.setting(&section, "relative_error", 0.01, error, f64::to_string);
+    let relative_error = reader.setting(&section, "relative_error", inherited.relative_error, error, f64::to_string);
     let mut percentiles = percentiles.value;
     percentiles.sort_by(f64::total_cmp);
     AggregationConfig { enabled: enabled.value, percentiles, relative_error: relative_error.value }

@@ -1,6 +1,7 @@
 //! From sections to the validated configuration, one file for each group of sections.
 
 mod aggregation;
+mod definitions;
 mod event;
 mod kafka;
 mod output;
@@ -40,9 +41,8 @@ pub(super) fn build(reader: &mut Reader, root: &Node) -> ProcessorConfig {
     let delivery = reader.word(root, "delivery", "way of delivery", Delivery::AtLeastOnce, &DELIVERIES);
     let source = source::build(reader, root);
     let event = event::build(reader, root);
-    let windows = windows::windows(reader, root);
     let watermark = windows::watermark(reader, root);
-    let aggregation = aggregation::build(reader, root);
+    let aggregation = aggregation::build(reader, root, &aggregation::defaults());
     let kafka = kafka::Kafka::open(reader, root);
     let consumer = kafka.consumer(reader, &source, &job);
     let read_topics = match (&source, &consumer) {
@@ -51,7 +51,7 @@ pub(super) fn build(reader: &mut Reader, root: &Node) -> ProcessorConfig {
     };
     let dead_letter_topic = kafka.dead_letter_topic(consumer.as_ref(), &job);
     let (error_handling, dead_letter) = output::error_handling(reader, root, dead_letter_topic);
-    let sinks = output::sinks(reader, root, kafka.producer_written());
+    let (windows, definitions, sinks) = definitions::build(reader, root, &aggregation, kafka.producer_written());
     output::check_modes(reader, &sinks, &source);
     let late = output::late(reader, root);
     let sides: Vec<_> = late.iter().chain(&dead_letter).collect();
@@ -71,6 +71,7 @@ pub(super) fn build(reader: &mut Reader, root: &Node) -> ProcessorConfig {
         source,
         event,
         windows,
+        definitions,
         watermark,
         aggregation,
         error_handling,

@@ -37,11 +37,24 @@ pub(super) struct Placed<T> {
     path: String,
 }
 
-/// Reads `sinks`.
+impl<T> Placed<T> {
+    /// Where it is written.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Its dotted path.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+/// Reads the list `sinks` of a section.
 pub(super) fn sinks(reader: &mut Reader, root: &Section<'_>, has_producer: bool) -> Vec<Placed<SinkConfig>> {
     let path = root.path_of("sinks");
     let Some(node) = root.node("sinks") else {
-        let (word, output) = if has_producer { ("kafka", SinkConfig::Kafka) } else { ("console", SinkConfig::Console) };
+        let (word, output) =
+            if has_producer { ("kafka", SinkConfig::Kafka { topic: None }) } else { ("console", SinkConfig::Console) };
         reader.show(root, "sinks", format!("[{word}]"), &Origin::Default);
         return vec![Placed { output, origin: Origin::Default, path }];
     };
@@ -75,7 +88,7 @@ pub(super) fn sinks(reader: &mut Reader, root: &Section<'_>, has_producer: bool)
 }
 
 /// Two files are the same sink whatever their modes.
-fn same(a: &SinkConfig, b: &SinkConfig) -> bool {
+pub(super) fn same(a: &SinkConfig, b: &SinkConfig) -> bool {
     match (a, b) {
         (SinkConfig::File { path: a, .. }, SinkConfig::File { path: b, .. }) => a == b,
         _ => a == b,
@@ -92,9 +105,17 @@ fn sink(reader: &mut Reader, root: &Section<'_>, index: usize, node: &Node) -> O
         return missing_type(reader, &section, &node.origin, &KINDS);
     }
     let kind = kind(reader, &section, of_type, "sink", &KINDS)?;
-    reject_foreign(reader, &section, kind, if kind == Kind::File { &["path", "mode"] } else { &[] });
+    let own: &[&str] = match kind {
+        Kind::File => &["path", "mode"],
+        Kind::Kafka => &["topic"],
+        Kind::Stdout | Kind::Console => &[],
+    };
+    reject_foreign(reader, &section, kind, own);
     let output = match kind {
-        Kind::Kafka => SinkConfig::Kafka,
+        Kind::Kafka => {
+            let topic = reader.optional(&section, "topic", None, topic, |topic: &String| values::quote(topic));
+            SinkConfig::Kafka { topic: topic.value }
+        }
         Kind::Stdout => SinkConfig::Stdout,
         Kind::Console => SinkConfig::Console,
         Kind::File => {
@@ -280,8 +301,10 @@ pub(super) fn check_modes(reader: &mut Reader, sinks: &[Placed<SinkConfig>], sou
 
 /// The first output that needs a producer.
 pub(super) fn needs_producer(sinks: &[Placed<SinkConfig>], sides: &[&Placed<SideSinkConfig>]) -> Option<Need> {
-    let sink =
-        sinks.iter().find(|sink| sink.output == SinkConfig::Kafka).map(|sink| (sink.origin.clone(), sink.path.clone()));
+    let sink = sinks
+        .iter()
+        .find(|sink| matches!(sink.output, SinkConfig::Kafka { .. }))
+        .map(|sink| (sink.origin.clone(), sink.path.clone()));
     let side = || {
         let side = sides.iter().find(|side| matches!(side.output, SideSinkConfig::Kafka { .. }))?;
         Some((side.origin.clone(), side.path.clone()))
@@ -289,7 +312,7 @@ pub(super) fn needs_producer(sinks: &[Placed<SinkConfig>], sides: &[&Placed<Side
     sink.or_else(side)
 }
 
-/// Reports side outputs that would write where something else is read or written.
+/// Reports outputs that would write where something else is read or written.
 pub(super) fn check_places(
     reader: &mut Reader,
     sinks: &[Placed<SinkConfig>],
@@ -297,6 +320,18 @@ pub(super) fn check_places(
     read_topics: &[String],
     result_topic: Option<&str>,
 ) {
+    for sink in sinks {
+        let SinkConfig::Kafka { topic: Some(topic) } = &sink.output else { continue };
+        if read_topics.contains(topic) {
+            let found = format!("{topic:?} is one of kafka.consumer.topics, so that results would be read as events");
+            reader.error(&sink.origin, &format!("{}.topic", sink.path), Problem::new(found, "name a topic of its own"));
+        }
+    }
+    let is_of_results = |topic: &String| {
+        let own =
+            |sink: &Placed<SinkConfig>| matches!(&sink.output, SinkConfig::Kafka { topic: Some(own) } if own == topic);
+        result_topic == Some(topic.as_str()) || sinks.iter().any(own)
+    };
     for side in sides {
         let problem = match &side.output {
             SideSinkConfig::Kafka { topic } if read_topics.contains(topic) => {
@@ -304,7 +339,7 @@ pub(super) fn check_places(
                     format!("{topic:?} is one of kafka.consumer.topics, so that these records would be read again");
                 Problem::new(found, "name a topic of its own")
             }
-            SideSinkConfig::Kafka { topic } if result_topic == Some(topic) => {
+            SideSinkConfig::Kafka { topic } if is_of_results(topic) => {
                 Problem::new(format_args!("{topic:?} is the topic of results"), "name a topic of its own")
             }
             SideSinkConfig::File { path }

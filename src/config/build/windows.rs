@@ -1,22 +1,28 @@
 //! `windows` and `watermark`.
 
 use super::millis;
-use crate::config::model::{LatePolicy, WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind};
+use crate::config::model::{LatePolicy, TriggerConfig, WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind};
 use crate::config::raw::{Node, Origin};
 use crate::config::reader::{Reader, Setting};
 use crate::config::section::Section;
 use crate::config::values::{self, Problem, Unit};
 use crate::time::Span;
 use crate::window::{TimeZone, is_calendar_size};
+use std::num::NonZeroU64;
 
+/// How many partitions must be past a window's end for an early result of it, where nothing is said.
+const HALF: f64 = 0.5;
+
+/// A kind of window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Tumbling,
     Sliding,
     Session,
 }
 
-const KINDS: [(&str, Kind); 3] = [("tumbling", Kind::Tumbling), ("sliding", Kind::Sliding), ("session", Kind::Session)];
+pub(super) const KINDS: [(&str, Kind); 3] =
+    [("tumbling", Kind::Tumbling), ("sliding", Kind::Sliding), ("session", Kind::Session)];
 
 const POLICIES: [(&str, LatePolicy); 3] =
     [("refine", LatePolicy::Refine), ("final_only", LatePolicy::FinalOnly), ("drop", LatePolicy::Drop)];
@@ -24,35 +30,78 @@ const POLICIES: [(&str, LatePolicy); 3] =
 const STRATEGIES: [(&str, WatermarkStrategy); 2] =
     [("bounded_out_of_orderness", WatermarkStrategy::BoundedOutOfOrderness), ("periodic", WatermarkStrategy::Periodic)];
 
-/// Reads `windows`. Sections of kinds that are not in use are checked as well: they may be tomorrow.
-pub(super) fn windows(reader: &mut Reader, root: &Section<'_>) -> WindowConfig {
-    let section = reader.section(root, "windows");
-    let kind = kind(reader, &section);
-    let late_policy = reader.word(&section, "late_policy", "policy for late events", LatePolicy::Refine, &POLICIES);
+/// The windows where nothing is said of them.
+pub(super) fn default() -> WindowConfig {
+    WindowConfig::of(WindowKind::tumbling(Span::from_secs(300)))
+}
+
+/// Reads `windows` of one kind. Sections of kinds that are not in use are checked as well: they may be tomorrow.
+pub(super) fn windows(reader: &mut Reader, section: &Section<'_>) -> WindowConfig {
+    let kind = kind(reader, section);
+    let late_policy = late_policy(reader, section, LatePolicy::Refine);
+    let trigger = trigger(reader, section, TriggerConfig::NONE);
     let mut chosen = None;
     for (name, of_kind) in KINDS {
         let in_use = of_kind == kind;
         if in_use || section.node(name).is_some() {
-            let section = reader.section(&section, name);
+            let section = reader.section(section, name);
             let window = window(reader, &section, of_kind);
             if in_use {
                 check_policy(reader, &late_policy, &window.lateness);
-                chosen = Some(window);
+                chosen = Some(configured(window, late_policy.value, trigger));
             }
         }
     }
-    chosen.map_or(
-        WindowConfig {
-            kind: WindowKind::tumbling(Span::from_secs(300)),
-            allowed_lateness: Span::ZERO,
-            late_policy: LatePolicy::Refine,
-        },
-        |window| WindowConfig {
-            kind: window.kind,
-            allowed_lateness: span(&window.lateness),
-            late_policy: late_policy.value,
-        },
-    )
+    chosen.unwrap_or_else(default)
+}
+
+/// Reads the windows of a definition, whose keys are beside each other; what it does not say of policy and triggers is inherited.
+pub(super) fn of_kind(
+    reader: &mut Reader,
+    section: &Section<'_>,
+    kind: Kind,
+    (policy, triggers): (LatePolicy, TriggerConfig),
+) -> WindowConfig {
+    let late_policy = late_policy(reader, section, policy);
+    let window = window(reader, section, kind);
+    check_policy(reader, &late_policy, &window.lateness);
+    let trigger = trigger(reader, section, triggers);
+    configured(window, late_policy.value, trigger)
+}
+
+/// Reads `trigger`; what it does not say is as in `inherited`.
+pub(super) fn trigger(reader: &mut Reader, section: &Section<'_>, inherited: TriggerConfig) -> TriggerConfig {
+    let section = reader.section(section, "trigger");
+    let whole = |node: &Node| values::whole(node, 1..=u64::MAX);
+    let every_events = inherited.every_events.map(NonZeroU64::get);
+    let every_events = reader.optional(&section, "every_events", every_events, whole, u64::to_string);
+    let every = inherited.every.map(|every| every.as_millis() as i64);
+    let every = reader.optional_duration(&section, "every", Unit::Seconds, every);
+    let early = reader.flag(&section, "early", inherited.complete.is_some());
+    let default = inherited.complete.or(early.value.then_some(HALF));
+    let share = |node: &Node| values::number(node, 0.0..=1.0);
+    let complete = reader.optional(&section, "complete", default, share, f64::to_string);
+    if early.sound && !early.value && complete.written() && complete.value.is_some() {
+        let problem = Problem::new(
+            format_args!("written, while {} is false", early.path),
+            "write early: true too, or leave it out",
+        );
+        reader.error(&complete.origin, &complete.path, problem);
+    }
+    TriggerConfig {
+        every_events: every_events.value.and_then(NonZeroU64::new),
+        every: every.value.map(millis),
+        complete: complete.value.filter(|_| early.value),
+    }
+}
+
+/// Reads the policy for late events.
+pub(super) fn late_policy(reader: &mut Reader, section: &Section<'_>, default: LatePolicy) -> Setting<LatePolicy> {
+    reader.word(section, "late_policy", "policy for late events", default, &POLICIES)
+}
+
+fn configured(window: Window, late_policy: LatePolicy, trigger: TriggerConfig) -> WindowConfig {
+    WindowConfig { kind: window.kind, allowed_lateness: span(&window.lateness), late_policy, trigger }
 }
 
 /// Late events that are dropped have no use for a lateness that is allowed.

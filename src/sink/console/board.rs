@@ -4,7 +4,7 @@ use super::layout::{Column, lines, printable, shortened};
 use super::numbers::NumberStyle;
 use super::{Screen, Style};
 use crate::event::GroupingKey;
-use crate::sink::{ResultOp, ResultRow, ResultValue, TimeWindow};
+use crate::sink::{Firing, ResultOp, ResultRow, ResultValue, TimeWindow};
 use crate::time::{EventTime, Span};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -277,6 +277,8 @@ fn dispensable(aggregate: &str) -> u8 {
 fn revision(row: &ResultRow) -> String {
     match (row.op, row.revision) {
         (ResultOp::Retract, _) => "retracted".to_owned(),
+        (ResultOp::Upsert, 0) if row.firing == Firing::Early => "early".to_owned(),
+        (ResultOp::Upsert, revision) if row.firing == Firing::Early => format!("early +{revision}"),
         (ResultOp::Upsert, 0) => String::new(),
         (ResultOp::Upsert, revision) => format!("+{revision}"),
     }

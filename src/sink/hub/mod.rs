@@ -3,15 +3,17 @@
 //! The model: [`SinkHub::submit`] numbers a batch and puts it into the queue of every sink; it never blocks, because a worker
 //! that blocks holds up all its partitions. Instead workers look at [`SinkHub::backlog_rows`] and stop reading while it is high.
 //! Each sink has one thread, which writes what is queued, flushes when its queue is empty (or after many rows, or a while), and
-//! then acknowledges. A ticket is acknowledged when it and all before it are durable in every sink.
+//! then acknowledges. A ticket is acknowledged when it and all before it are durable in every sink. A sink that does not take the
+//! results of a window definition sees their tickets pass by and acknowledges them in order.
 //!
 //! How it fails: see [`super::RetryPolicy`]; a sink that gave up or panicked fails the run through [`Control`], and its tickets
 //! are never acknowledged. [`SinkHub::finish`] waits for seconds, not for ever, and names the sink that is stuck.
 
 use super::context::{SinkContext, SinkObserver, Trouble};
 use super::lane::{Attempts, GaveUp, LaneThread, end_limits, finish_lanes};
-use super::{ResultBatch, ResultSink, RetryPolicy, Ticket};
+use super::{ResultBatch, ResultRow, ResultSink, RetryPolicy, Ticket};
 use crate::error::ProcessorResult;
+use crate::event::DefinitionSet;
 use crate::runtime::Control;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,6 +63,21 @@ pub struct SinkState {
     pub trouble: Option<String>,
 }
 
+/// A sink, and whose results it takes.
+pub struct RoutedSink {
+    /// The sink.
+    pub sink: Box<dyn ResultSink>,
+    /// The window definitions whose results it takes.
+    pub takes: DefinitionSet,
+}
+
+/// A sink that takes all results.
+impl From<Box<dyn ResultSink>> for RoutedSink {
+    fn from(sink: Box<dyn ResultSink>) -> Self {
+        RoutedSink { sink, takes: DefinitionSet::ALL }
+    }
+}
+
 /// Takes results from all workers to all sinks. Clones are the same hub.
 #[derive(Clone)]
 pub struct SinkHub {
@@ -71,6 +88,8 @@ struct Shared {
     queues: Mutex<Queues>,
     progress: Arc<Progress>,
     lanes: Vec<(SinkContext, LaneThread)>,
+    /// Whose results each takes.
+    takes: Vec<DefinitionSet>,
 }
 
 /// The submitting side; under one lock, so that every sink sees the batches in the order of their tickets.
@@ -80,10 +99,10 @@ struct Queues {
     senders: Option<Vec<Sender<Submitted>>>,
 }
 
-#[derive(Clone)]
+/// A batch on its way to one sink; without rows where the sink does not take them.
 struct Submitted {
     ticket: Ticket,
-    batch: ResultBatch,
+    rows: Arc<[ResultRow]>,
     at: Instant,
 }
 
@@ -113,7 +132,7 @@ impl Progress {
 impl SinkHub {
     /// Starts one thread a sink. With no sink at all every batch is acknowledged at once.
     pub fn start(
-        sinks: Vec<Box<dyn ResultSink>>,
+        sinks: Vec<impl Into<RoutedSink>>,
         retry: RetryPolicy,
         metrics: Arc<dyn SinkObserver>,
         control: Control,
@@ -124,9 +143,12 @@ impl SinkHub {
             wakers: Mutex::default(),
         });
         let mut senders = Vec::new();
-        let mut lanes = Vec::new();
+        let (mut lanes, mut routes) = (Vec::new(), Vec::new());
         for (index, sink) in sinks.into_iter().enumerate() {
-            let context = SinkContext::new(sink.name(), Arc::clone(&metrics), control.clone());
+            let RoutedSink { sink, takes } = sink.into();
+            routes.push(takes);
+            let name = own_name(sink.name(), &lanes);
+            let context = SinkContext::new(&name, Arc::clone(&metrics), control.clone());
             let (sender, queue) = unbounded();
             let lane = Lane {
                 index,
@@ -143,26 +165,30 @@ impl SinkHub {
             lanes.push((context, thread));
         }
         let queues = Mutex::new(Queues { last: Ticket(0), rows: 0, senders: Some(senders) });
-        Ok(SinkHub { shared: Arc::new(Shared { queues, progress, lanes }) })
+        Ok(SinkHub { shared: Arc::new(Shared { queues, progress, lanes, takes: routes }) })
     }
 
-    /// Hands a batch to every sink; never blocks. After [`SinkHub::finish`] the batch is dropped and its ticket is never
+    /// Hands a batch to every sink that takes it; never blocks. After [`SinkHub::finish`] the batch is dropped and its ticket is never
     /// acknowledged.
     pub fn submit(&self, batch: ResultBatch) -> Ticket {
         let mut queues = self.shared.queues.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         queues.last = Ticket(queues.last.0 + 1);
-        queues.rows += batch.len() as u64;
-        let submitted = Submitted { ticket: queues.last, batch, at: Instant::now() };
+        queues.rows += batch.rows.len() as u64;
+        let (ticket, at) = (queues.last, Instant::now());
         let Some(senders) = &queues.senders else {
-            tracing::warn!(target: "sink", rows = submitted.batch.len(), "results after the end are dropped");
-            return submitted.ticket;
+            tracing::warn!(target: "sink", rows = batch.rows.len(), "results after the end are dropped");
+            return ticket;
         };
-        for (sender, (context, _)) in senders.iter().zip(&self.shared.lanes) {
-            context.handed_over(submitted.batch.len() as u64);
+        for ((sender, (context, _)), takes) in senders.iter().zip(&self.shared.lanes).zip(&self.shared.takes) {
+            let rows = match takes.contains(batch.definition) {
+                true => Arc::clone(&batch.rows),
+                false => Arc::default(),
+            };
+            context.handed_over(rows.len() as u64);
             // A sink that has gone has failed the run.
-            let _ = sender.send(submitted.clone());
+            let _ = sender.send(Submitted { ticket, rows, at });
         }
-        submitted.ticket
+        ticket
     }
 
     /// The highest ticket such that it and all before it are durable in every sink.
@@ -238,6 +264,13 @@ impl std::fmt::Debug for SinkHub {
     }
 }
 
+/// The name of a sink, with a number where others before it have the same: logs and metrics tell them apart.
+fn own_name(name: &str, others: &[(SinkContext, LaneThread)]) -> String {
+    let is_taken = |name: &str| others.iter().any(|(other, _)| other.name() == name);
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    std::iter::once(name.to_owned()).chain(numbered).find(|name| !is_taken(name)).unwrap_or_default()
+}
+
 /// One sink with its queue, on its thread.
 struct Lane {
     index: usize,
@@ -307,11 +340,15 @@ impl Lane {
     }
 
     fn write(&mut self, submitted: Submitted) -> Result<(), GaveUp> {
-        self.attempts.retrying("writing", || self.sink.write(&submitted.batch))?;
+        if submitted.rows.is_empty() {
+            self.pass_by(submitted);
+            return Ok(());
+        }
+        self.attempts.retrying("writing", || self.sink.write(&submitted.rows))?;
         if self.unflushed.is_empty() {
             self.unflushed_since = Instant::now();
         }
-        self.unflushed_rows += submitted.batch.len() as u64;
+        self.unflushed_rows += submitted.rows.len() as u64;
         self.unflushed.push(submitted);
         let waited = self.unflushed_since.elapsed();
         if self.unflushed_rows >= FLUSH_ROWS || waited >= FLUSH_INTERVAL.max(self.sink.linger()) {
@@ -320,13 +357,21 @@ impl Lane {
         Ok(())
     }
 
+    /// A ticket without rows for this sink is as durable as those before it.
+    fn pass_by(&mut self, submitted: Submitted) {
+        match self.unflushed.is_empty() {
+            true => self.progress.acknowledge(self.index, submitted.ticket),
+            false => self.unflushed.push(submitted),
+        }
+    }
+
     fn flush(&mut self) -> Result<(), GaveUp> {
         let Some(last) = self.unflushed.last().map(|submitted| submitted.ticket) else { return Ok(()) };
         self.attempts.retrying("flushing", || self.sink.flush())?;
         let context = &self.attempts.context;
-        for submitted in self.unflushed.drain(..) {
+        for submitted in self.unflushed.drain(..).filter(|submitted| !submitted.rows.is_empty()) {
             context.took(submitted.at.elapsed());
-            context.delivered(submitted.batch.len() as u64);
+            context.delivered(submitted.rows.len() as u64);
         }
         self.unflushed_rows = 0;
         self.progress.acknowledge(self.index, last);

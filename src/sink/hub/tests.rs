@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::error::ProcessorError;
+use crate::event::DefinitionIndex;
+use crate::sink::ResultValue;
 use crate::sink::context::NoObserver;
 use crate::sink::encode::tests::documented_row;
-use crate::sink::{ResultRow, ResultValue};
 use std::sync::atomic::AtomicBool;
 
 /// What a fake sink did, and what it is told to do.
@@ -138,6 +139,41 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
         assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Results of a window definition.
+fn batch_of(definition: u8, numbers: std::ops::Range<u64>) -> ResultBatch {
+    ResultBatch { definition: DefinitionIndex(definition), ..batch(numbers) }
+}
+
+#[test]
+fn a_sink_takes_the_results_of_its_definitions_and_lets_the_others_pass() {
+    let control = Control::new();
+    let scripts = [Arc::new(Script::default()), Arc::new(Script::default())];
+    let takes = [DefinitionSet::ALL, [DefinitionIndex(1)].into_iter().collect()];
+    let sink = |(script, takes): (&Arc<Script>, DefinitionSet)| RoutedSink {
+        sink: Box::new(Fake { name: "file", script: Arc::clone(script), context: None }),
+        takes,
+    };
+    let sinks: Vec<RoutedSink> = scripts.iter().zip(takes).map(sink).collect();
+    let hub = SinkHub::start(sinks, QUICK, Arc::new(NoObserver), control).unwrap();
+    let names: Vec<String> = hub.statuses().into_iter().map(|state| state.name).collect();
+    assert_eq!(names, ["file", "file-2"]);
+
+    // Nothing for the second sink: its acknowledgement does not wait for a flush of it.
+    let first = hub.submit(batch_of(0, 0..2));
+    wait_until("the first is acknowledged", || hub.acknowledged() == first);
+    // The second sink is held with a batch of its own: what passes by does not overtake it.
+    scripts[1].held.store(true, Ordering::SeqCst);
+    hub.submit(batch_of(1, 2..3));
+    hub.submit(batch_of(0, 3..4));
+    wait_until("the first sink has all", || hub.statuses()[0].done == 4);
+    assert_eq!((hub.acknowledged(), hub.backlog_rows()), (first, 1));
+    scripts[1].held.store(false, Ordering::SeqCst);
+    wait_until("all is acknowledged", || hub.acknowledged() == Ticket(3));
+    let summary = hub.finish().unwrap();
+    assert_eq!(summary.sinks.iter().map(|sink| sink.rows).collect::<Vec<_>>(), [4, 1]);
+    assert_eq!(scripts[1].entries(), ["Count(2)", "closed"]);
 }
 
 #[test]
@@ -294,7 +330,7 @@ fn the_end_waits_for_seconds_and_names_the_stuck_sink() {
 
 #[test]
 fn without_a_sink_everything_is_acknowledged() {
-    let hub = SinkHub::start(Vec::new(), QUICK, Arc::new(NoObserver), Control::new()).unwrap();
+    let hub = SinkHub::start(Vec::<RoutedSink>::new(), QUICK, Arc::new(NoObserver), Control::new()).unwrap();
     let ticket = hub.submit(batch(0..3));
     assert_eq!((hub.acknowledged(), hub.backlog_rows()), (ticket, 0));
     assert_eq!(hub.finish().unwrap().rows, 3);

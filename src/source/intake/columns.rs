@@ -94,7 +94,7 @@ impl Intake {
         if latest >= state.needed_from {
             for (offset, time) in (first.0..).zip(times) {
                 if *time >= state.needed_from {
-                    state.note_needed(Offset(offset), *time, &self.rules.windowing);
+                    state.note_needed(Offset(offset), *time, &self.rules.windows);
                 }
             }
         }
@@ -111,7 +111,12 @@ impl Intake {
         for (row, (time, key)) in rows.times().iter().zip(rows.keys()).enumerate() {
             let offset = Offset(first.0 + row as i64);
             match self.judge(slot, offset, *time) {
-                Ok(Verdict::Taken(late)) => self.router.push_row_of(rows, row, *key, late),
+                Ok(Verdict::Taken(late)) => {
+                    self.router.push_row_of(rows, row, *key, late);
+                    if let Some(late) = late.filter(|late| !late.refused_by.is_empty()) {
+                        self.refuse_in_part(slot, offset, *time, late, raw(row), &NoOrigin);
+                    }
+                }
                 Ok(Verdict::Replayed) => {}
                 Err(rejection) => self.reject(slot, offset, *time, rejection, raw(row), &NoOrigin),
             }
@@ -122,16 +127,14 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{
-        ErrorPolicy, LatePolicy, TimestampFormat, WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind,
-    };
+    use crate::config::{ErrorPolicy, TimestampFormat, WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind};
     use crate::event::{
-        BadRecord, Decoded, Decoder, FieldIndex, GroupingKey, PartitionName, RowBatch, RowScratch, WorkerIndex,
+        BadRecord, Decoded, Decoder, FieldIndex, GroupingKey, Late, PartitionName, RowBatch, RowScratch, WorkerIndex,
     };
     use crate::sink::SideRecord;
     use crate::source::{IntakeCounts, IntakeRules};
     use crate::time::Span;
-    use crate::window::{ClosedBefore, Windowing};
+    use crate::window::{ClosedBefore, WindowSet, Windowing};
     use proptest::prelude::*;
     use std::sync::{Arc, Mutex};
     use std::time::Instant;
@@ -176,8 +179,8 @@ mod tests {
         frontier: Option<i64>,
     }
 
-    /// Time, key, values of both fields, and the watermark if it was late; by sender and receiver, in order.
-    type Sent = (u32, i64, String, Vec<Option<f64>>, Option<EventTime>);
+    /// Time, key, values of both fields, and the judgement if it was late; by sender and receiver, in order.
+    type Sent = (u32, i64, String, Vec<Option<f64>>, Option<Late>);
 
     /// The rows of batches, with keys as text: which ids they have does not matter.
     fn sent(batches: &[RowBatch]) -> Vec<Sent> {
@@ -187,7 +190,7 @@ mod tests {
             texts.extend(batch.dictionary.iter().map(|entry| ((batch.receiver, entry.id), entry.key.clone())));
             for row in 0..batch.len() {
                 let value = |column: &Vec<f64>| Some(column[row]).filter(|value| !value.is_nan());
-                let late = batch.late.iter().find(|late| late.row as usize == row).map(|late| late.watermark);
+                let late = batch.late.iter().find(|late| late.row as usize == row).map(|row| row.late);
                 let key = texts[&(batch.receiver, batch.keys[row])].clone();
                 let values = batch.values.iter().map(value).chain([None, None]).take(2).collect();
                 rows.push((batch.receiver.0, batch.times[row], key, values, late));
@@ -214,7 +217,7 @@ mod tests {
         let refused = Arc::new(Mutex::new(Vec::new()));
         let writer = refused.clone();
         let kind = WindowKind::tumbling(Span::from_millis(10));
-        let window = WindowConfig { kind, allowed_lateness: Span::from_millis(15), late_policy: LatePolicy::Refine };
+        let window = WindowConfig::of(kind);
         let rules = IntakeRules {
             watermark: WatermarkConfig {
                 strategy: WatermarkStrategy::BoundedOutOfOrderness,
@@ -225,7 +228,10 @@ mod tests {
                 close_idle_after: None,
             },
             timestamp_format: TimestampFormat::Rfc3339,
-            windowing: Windowing::new(&window).unwrap(),
+            windows: WindowSet::new([("short", 15), ("long", 22)].map(|(name, lateness)| {
+                let window = WindowConfig { allowed_lateness: Span::from_millis(lateness), ..window.clone() };
+                (Some(name.into()), Windowing::new(&window).unwrap())
+            })),
             closed: ClosedBefore::default(),
             policy: ErrorPolicy::Skip,
             late: Arc::new(move |record| writer.lock().unwrap().push(record)),
