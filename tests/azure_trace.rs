@@ -2,7 +2,10 @@
 
 #[path = "support/job.rs"]
 mod job;
+#[path = "support/scratch.rs"]
+mod scratch;
 
+use scratch::scratch;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -96,7 +99,7 @@ fn write(events: &[String], count: usize, directory: &Path) -> Vec<PathBuf> {
 
 /// Runs the job over so many files with so many workers. Returns the lines of its results.
 fn run(windows: &str, key: &str, events: &[String], files: usize, workers: usize) -> Vec<String> {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = scratch();
     let paths: Vec<String> = write(events, files, directory.path()).iter().map(|path| job::quoted(path)).collect();
     let results = directory.path().join("results.jsonl");
     let yaml = format!(
