@@ -199,10 +199,7 @@ fn windows() -> impl Strategy<Value = Windows> {
     });
     let berlin = (select(vec![1i64, 6, 24, 48]), select(vec![0i64, 0, 5]))
         .prop_map(|(hours, offset_hours)| Windows::Berlin { hours, offset_hours });
-    {
-        let _ = sessions;
-        prop_oneof![5 => tumbling, 5 => sliding, 1 => berlin]
-    }
+    prop_oneof![4 => tumbling, 4 => sliding, 4 => sessions, 1 => berlin]
 }
 
 fn time_plan() -> impl Strategy<Value = TimePlan> {
