@@ -11,8 +11,9 @@ mod scratch;
 use llm_optimizer_processor::runtime::Summary;
 use oracle::case::{
     AggregatePlan, Behind, Case, Cell, EventPlan, Keys, Line, Packing, PartitionPlan, RunPlan, TimePlan, Values, What,
-    case, rfc3339,
+    rfc3339,
 };
+use oracle::random::case;
 use oracle::{Contents, Expectation, Identity, Kind, Op, Record, Refused, Rules, expect, figures};
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};

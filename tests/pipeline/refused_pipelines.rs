@@ -21,7 +21,10 @@ fn everything_that_is_missing_is_said_at_once() {
     assert_eq!(lines[2], "no sink: nothing says where results go; call .with_sink(..)");
     assert!(lines[3].starts_with("no source: nothing says where events come from; call .with_kafka_source(..)"));
     for (line, call) in lines[4..].iter().zip([".with_timestamp(", ".with_key(", ".with_values("]) {
-        assert!(line.starts_with("events of type pipeline::calls::Call: nothing says ") && line.contains(call), "{line}");
+        assert!(
+            line.starts_with("events of type pipeline::calls::Call: nothing says ") && line.contains(call),
+            "{line}"
+        );
     }
     let text = refusal(create_pipeline::<FeedbackEvent>());
     assert_eq!(text.lines().count(), 2, "feedback events need no closures: {text}");
