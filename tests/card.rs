@@ -1,10 +1,14 @@
 //! The Rust of the reference card, as printed there, compiled and run. The values that the card leaves open stand around it.
 
+#[path = "support/kept.rs"]
+mod kept;
+
 use chrono::{DateTime, Utc};
+use kept::Kept;
 use llm_optimizer_processor::*;
 use serde_json::Value;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Nothing in this file may drift from the card: the lines of each of its Rust snippets are here, in their order, with others
@@ -305,18 +309,6 @@ mod custom_sink {
             // Custom output logic
             Ok(())
         }
-    }
-}
-
-/// A sink that keeps what it is sent.
-#[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<AggregationResult>>>);
-
-#[async_trait]
-impl EventSink<AggregationResult> for Kept {
-    async fn send(&self, result: AggregationResult) -> ProcessorResult<()> {
-        self.0.lock().unwrap().push(result);
-        Ok(())
     }
 }
 

@@ -5,15 +5,19 @@
 #[path = "support/job.rs"]
 mod job;
 mod oracle;
+#[path = "support/scratch.rs"]
+mod scratch;
 
 use llm_optimizer_processor::runtime::Summary;
 use oracle::case::{
     AggregatePlan, Behind, Case, Cell, EventPlan, Keys, Line, Packing, PartitionPlan, RunPlan, TimePlan, Values, What,
-    case, rfc3339,
+    rfc3339,
 };
+use oracle::random::case;
 use oracle::{Contents, Expectation, Identity, Kind, Op, Record, Refused, Rules, expect, figures};
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
+use proptest::test_runner::{FileFailurePersistence, TestRunner};
+use scratch::scratch;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -55,7 +59,7 @@ struct Output {
 }
 
 fn run(case: &Case, run: RunPlan, files: &[PathBuf]) -> Output {
-    let out = tempfile::tempdir().expect("a temporary directory");
+    let out = scratch();
     let summary = job::run(&case.yaml(run, files, out.path()), run.workers);
     Output {
         summary,
@@ -205,7 +209,7 @@ fn compare_summary(summary: &Summary, expected: &Expectation) -> Result<(), Stri
 }
 
 fn check(case: &Case) -> Result<(), String> {
-    let input = tempfile::tempdir().expect("a temporary directory");
+    let input = scratch();
     let lines = case.records();
     let write = |(number, lines): (usize, &Vec<(Record, &'static str)>)| {
         case.partitions[number].write(input.path(), number, lines)
@@ -241,24 +245,36 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &[T], right: &[T]) ->
     }
 }
 
-fn cases() -> u32 {
-    if std::env::var_os("LONG_TESTS").is_some() { 5000 } else { 150 }
-}
+/// How many cases are tried: in all tests, and in the long run.
+const CASES: [u32; 2] = [400, 10_000];
+/// So many at a time: a job has threads that wait for each other.
+const AT_A_TIME: u32 = 4;
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: cases(),
+/// Cases one after the other, from a seed of their own.
+fn try_cases(cases: u32) {
+    let config = ProptestConfig {
+        cases,
         max_shrink_iters: 1000,
+        source_file: Some(file!()),
+        test_name: Some(concat!(module_path!(), "::a_job_computes_what_the_model_does")),
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()
-    })]
-
-    #[test]
-    fn a_job_computes_what_the_model_does(case in case()) {
-        if let Err(problem) = check(&case) {
-            return Err(TestCaseError::fail(problem));
-        }
+    };
+    let mut runner = TestRunner::new(config);
+    if let Err(error) = runner.run(&case(), |case| check(&case).map_err(TestCaseError::fail)) {
+        panic!("{error}\n{runner}");
     }
+}
+
+#[test]
+fn a_job_computes_what_the_model_does() {
+    let [few, many] = CASES;
+    let cases = if std::env::var_os("LONG_TESTS").is_some() { many } else { few };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| try_cases(cases.div_ceil(AT_A_TIME)));
+        }
+    });
 }
 
 /// The model itself, on an input whose outcome was worked out by hand: windows of 10, disorder of 2, lateness of 5.

@@ -135,29 +135,21 @@ impl<S: DeadLetterSink + ?Sized> DeadLetterSink for Arc<S> {
 
 /// The side sink of a handler of late events.
 pub(super) fn late_side(handler: impl LateEventHandler + 'static) -> Box<dyn SideSink> {
-    Box::new(Driven { taker: OfLate(handler), driver: Driver::default(), name: String::new(), taken: 0 })
+    Box::new(Driven { handler, driver: Driver::default(), name: String::new(), taken: 0 })
 }
 
 /// The side sink of a sink of dead letters.
 pub(super) fn dead_letter_side(sink: impl DeadLetterSink + 'static) -> Box<dyn SideSink> {
-    Box::new(Driven { taker: OfDeadLetters(sink), driver: Driver::default(), name: String::new(), taken: 0 })
+    late_side(Letters(sink))
 }
 
-/// What both have in common.
-#[async_trait]
-trait Taker: Send + Sync {
-    async fn take(&self, record: SideRecord) -> ProcessorResult<()>;
-    async fn flush(&self) -> ProcessorResult<()>;
-    async fn close(&self) -> ProcessorResult<()>;
-}
-
-struct OfLate<H>(H);
-struct OfDeadLetters<S>(S);
+/// A sink of dead letters under the other trait's names, so that one thing drives both.
+struct Letters<S>(S);
 
 #[async_trait]
-impl<H: LateEventHandler> Taker for OfLate<H> {
-    async fn take(&self, record: SideRecord) -> ProcessorResult<()> {
-        self.0.handle(record).await
+impl<S: DeadLetterSink> LateEventHandler for Letters<S> {
+    async fn handle(&self, letter: SideRecord) -> ProcessorResult<()> {
+        self.0.send(letter).await
     }
     async fn flush(&self) -> ProcessorResult<()> {
         self.0.flush().await
@@ -167,21 +159,8 @@ impl<H: LateEventHandler> Taker for OfLate<H> {
     }
 }
 
-#[async_trait]
-impl<S: DeadLetterSink> Taker for OfDeadLetters<S> {
-    async fn take(&self, record: SideRecord) -> ProcessorResult<()> {
-        self.0.send(record).await
-    }
-    async fn flush(&self) -> ProcessorResult<()> {
-        self.0.flush().await
-    }
-    async fn close(&self) -> ProcessorResult<()> {
-        self.0.close().await
-    }
-}
-
-struct Driven<T> {
-    taker: T,
+struct Driven<H> {
+    handler: H,
     driver: Driver,
     /// What logs and metrics call it.
     name: String,
@@ -189,7 +168,7 @@ struct Driven<T> {
     taken: usize,
 }
 
-impl<T: Taker> SideSink for Driven<T> {
+impl<H: LateEventHandler> SideSink for Driven<H> {
     fn open(&mut self, context: SinkContext) -> ProcessorResult<()> {
         context.name().clone_into(&mut self.name);
         tracing::debug!(target: "sink", sink = context.name(), "handler of the program's own started");
@@ -198,7 +177,7 @@ impl<T: Taker> SideSink for Driven<T> {
 
     fn write(&mut self, records: &[SideRecord]) -> ProcessorResult<()> {
         while let Some(record) = records.get(self.taken) {
-            self.driver.drive(&self.name, self.taker.take(record.clone()))?;
+            self.driver.drive(&self.name, self.handler.handle(record.clone()))?;
             self.taken += 1;
         }
         self.taken = 0;
@@ -206,11 +185,11 @@ impl<T: Taker> SideSink for Driven<T> {
     }
 
     fn flush(&mut self) -> ProcessorResult<()> {
-        self.driver.drive(&self.name, self.taker.flush())
+        self.driver.drive(&self.name, self.handler.flush())
     }
 
     fn close(&mut self) -> ProcessorResult<()> {
-        self.driver.drive(&self.name, self.taker.close())
+        self.driver.drive(&self.name, self.handler.close())
     }
 }
 

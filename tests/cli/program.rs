@@ -100,14 +100,14 @@ fn command_in(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+fn start(command: &mut Command) -> Child {
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    piped.spawn().expect("the program starts")
+}
+
 /// Runs a command to its end with this standard input.
 pub fn finish(command: &mut Command, input: &str) -> Said {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let mut child = start(command);
     let mut stdin = child.stdin.take().expect("piped");
     let input = input.to_owned();
     // A program that does not read its input is no failure of the test.
@@ -131,12 +131,7 @@ pub struct Live {
 impl Live {
     /// Starts it with standard input and output piped.
     pub fn start(command: &mut Command) -> Live {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let mut child = start(command);
         let err = Arc::new(Mutex::new(String::new()));
         let (stderr, heard) = (child.stderr.take().expect("piped"), Arc::clone(&err));
         let listener = std::thread::spawn(move || {

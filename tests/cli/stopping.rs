@@ -74,14 +74,20 @@ fn a_reader_that_goes_away_is_the_orderly_end() {
     assert!(!err.contains("ERROR") && !err.contains("panicked"), "{err}");
 }
 
-#[test]
-fn a_reader_that_sleeps_does_not_hold_up_the_end() {
-    let place = Place::new();
+/// A run that nobody reads the results of, asked to end when the pipe was full: the orderly end has to wait.
+fn unread(place: &Place) -> Live {
     place.write("c.yaml", endless("stdout"));
-    let mut live = Live::start(&mut place.command(&["--config", "c.yaml"]));
+    let live = Live::start(&mut place.command(&["--config", "c.yaml"]));
     live.wait_for("INFO");
     std::thread::sleep(Duration::from_secs(3));
     live.signal(libc::SIGTERM);
+    live
+}
+
+#[test]
+fn a_reader_that_sleeps_does_not_hold_up_the_end() {
+    let place = Place::new();
+    let mut live = unread(&place);
     let (code, err) = live.end_within(ORDERLY);
     // Results that nobody took are no orderly end.
     assert_eq!(code, Some(1), "{err}");
@@ -91,12 +97,7 @@ fn a_reader_that_sleeps_does_not_hold_up_the_end() {
 #[test]
 fn a_second_signal_ends_at_once() {
     let place = Place::new();
-    place.write("c.yaml", endless("stdout"));
-    // Nobody reads what it writes: the pipe fills, and the orderly end has to wait.
-    let mut live = Live::start(&mut place.command(&["--config", "c.yaml"]));
-    live.wait_for("INFO");
-    std::thread::sleep(Duration::from_secs(3));
-    live.signal(libc::SIGTERM);
+    let mut live = unread(&place);
     live.wait_for("asked to end");
     std::thread::sleep(Duration::from_millis(300));
     if live.child.try_wait().expect("a child").is_some() {

@@ -8,6 +8,7 @@ mod pipeline;
 mod poison;
 mod pressure;
 mod program;
+mod reader;
 mod records;
 mod secured;
 mod settings;

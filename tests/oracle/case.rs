@@ -1,8 +1,6 @@
-//! Random jobs and random inputs for them.
+//! A job and what it reads: as the model wants them, and as files and a configuration.
 
-use super::{Kind, Policy, Record, Rules, Windows};
-use proptest::prelude::*;
-use proptest::sample::select;
+use super::{Kind, Policy, Record, Rules};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -10,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 /// How far in the future an event is that must be refused: 2200-01-01.
 const FUTURE: i64 = 7_258_118_400_000;
+
 /// Keys there are.
-const KEYS: u8 = 5;
+pub const KEYS: u8 = 5;
 
 /// A job, and what it reads.
 #[derive(Clone, Debug)]
@@ -134,142 +133,6 @@ pub struct Line {
     /// Which of the cells comes first in the text.
     pub first_cell: usize,
     pub end: &'static str,
-}
-
-fn number() -> impl Strategy<Value = f64> {
-    prop_oneof![
-        6 => (0u32..5_000_000).prop_map(|thousandths| f64::from(thousandths) / 1000.0),
-        3 => (-9i32..10).prop_map(f64::from),
-        1 => select(vec![0.0, -0.0, 1e15, 1e15 + 1.0, -1e15, 1e-9, 0.1, -123_456_789.125, 1e300, -1e300, 2.5e-300]),
-    ]
-}
-
-fn cell() -> impl Strategy<Value = Cell> {
-    prop_oneof![8 => number().prop_map(Cell::Number), 2 => Just(Cell::Absent), 1 => Just(Cell::Null)]
-}
-
-fn behind() -> impl Strategy<Value = Behind> {
-    prop_oneof![
-        8 => (0i64..=100).prop_map(Behind::WithinDisorder),
-        3 => (0i64..=110).prop_map(Behind::Anywhere),
-        1 => (-2i64..=2).prop_map(Behind::AroundTheLimit),
-        1 => (-2i64..=2).prop_map(Behind::AroundTheWatermark),
-    ]
-}
-
-fn line() -> impl Strategy<Value = Line> {
-    let what = prop_oneof![
-        60 => Just(What::Event),
-        7 => select(vec![
-            What::Future, What::OtherType, What::NotJson, What::NoTimestamp, What::WrongTimestamp, What::NoKey,
-            What::NotANumber,
-        ]),
-    ];
-    let step = prop_oneof![3 => Just(0i64), 12 => 0i64..=200, 1 => 200i64..2000];
-    let end = prop_oneof![20 => Just("\n"), 1 => Just("\r\n"), 1 => Just("\n\n")];
-    (what, step, behind(), 0..KEYS, [cell(), cell(), cell()], 0usize..3, end).prop_map(
-        |(what, step, behind, key, cells, first_cell, end)| Line { what, step, behind, key, cells, first_cell, end },
-    )
-}
-
-fn partitions() -> impl Strategy<Value = Vec<PartitionPlan>> {
-    let longest = prop_oneof![5 => Just(12usize), 4 => Just(80), 1 => Just(400)];
-    longest.prop_flat_map(|longest| {
-        let packing = prop_oneof![6 => Just(Packing::Plain), 1 => Just(Packing::Gzip), 1 => Just(Packing::Zstd)];
-        let ahead = prop_oneof![3 => Just(0i64), 1 => 0i64..10];
-        let lines = prop::collection::vec(line(), 0..=longest);
-        let partition =
-            (packing, ahead, lines).prop_map(|(packing, ahead, lines)| PartitionPlan { packing, ahead, lines });
-        prop::collection::vec(partition, 1..=5)
-    })
-}
-
-fn windows() -> impl Strategy<Value = Windows> {
-    let length = || select(vec![1i64, 7, 100, 1000, 10_000, 60_000, 61_234]);
-    let tumbling = (length(), prop_oneof![2 => Just(0i64), 1 => 1i64..100])
-        .prop_map(|(size, percent)| Windows::Fixed { size, slide: size, offset: size * percent / 100 });
-    // With slides that divide the size, slides that do not, and gaps between windows.
-    let sliding =
-        (length(), select(vec![5i64, 14, 33, 40, 50, 70, 130, 300]), 0i64..100).prop_map(|(size, percent, offset)| {
-            let slide = (size * percent / 100).max(1);
-            Windows::Fixed { size, slide, offset: slide * offset / 100 }
-        });
-    let sessions = (length(), select(vec![None, Some(50i64), Some(100), Some(300)])).prop_map(|(gap, percent)| {
-        Windows::Session { gap, max_length: percent.map(|percent| (gap * percent / 100).max(1)) }
-    });
-    let berlin = (select(vec![1i64, 6, 24, 48]), select(vec![0i64, 0, 5]))
-        .prop_map(|(hours, offset_hours)| Windows::Berlin { hours, offset_hours });
-    {
-        let _ = sessions;
-        prop_oneof![5 => tumbling, 5 => sliding, 1 => berlin]
-    }
-}
-
-fn time_plan() -> impl Strategy<Value = TimePlan> {
-    windows().prop_flat_map(|windows| {
-        let scale = windows.scale();
-        let out_of_orderness = select(vec![0, 1, scale / 3, scale, scale * 5 / 2]);
-        let lateness = select(vec![0, 1, scale / 2, scale, scale * 4]);
-        let policy = prop_oneof![6 => Just(Policy::Refine), 1 => Just(Policy::FinalOnly), 1 => Just(Policy::Drop)];
-        let pace = match windows {
-            // A session is an accident where events come at the pace of its gap.
-            Windows::Session { gap, .. } => select(vec![gap / 20, gap / 3, gap]),
-            _ => select(vec![scale / 20, scale / 3, scale]),
-        };
-        let pace = pace.prop_map(|pace| pace.max(1));
-        let begin = match windows {
-            // Before the clocks change, forward and back, in 2015: long runs stay behind the wall clock.
-            Windows::Berlin { .. } => select(vec![1_427_300_000_000i64, 1_445_400_000_000]),
-            // Before and behind 1970, and at no multiple of anything.
-            _ => select(vec![-50 * scale, 1_000_000_000_007, 1_700_000_000_000]),
-        };
-        (out_of_orderness, lateness, policy, pace, begin).prop_map(
-            move |(out_of_orderness, lateness, policy, pace, begin)| TimePlan {
-                rules: Rules { windows, lateness, out_of_orderness, policy },
-                begin,
-                pace,
-            },
-        )
-    })
-}
-
-fn event_plan() -> impl Strategy<Value = EventPlan> {
-    let keys = select(vec![Keys::Everything, Keys::Model, Keys::ModelAndRegion, Keys::Literal]);
-    let values = select(vec![Values::One, Values::Several, Values::SameWord, Values::AsTheyCome]);
-    (keys, values, any::<bool>(), any::<bool>()).prop_map(|(keys, values, rfc3339, filter)| EventPlan {
-        keys,
-        values,
-        rfc3339,
-        filter,
-    })
-}
-
-fn aggregate_plan() -> impl Strategy<Value = AggregatePlan> {
-    let all = vec!["count", "sum", "average", "min", "max", "stddev", "percentile"];
-    let enabled = prop_oneof![
-        3 => Just(all),
-        1 => select(vec![vec!["count"], vec!["percentile"], vec!["stddev", "min"], vec!["max", "average", "percentile"]]),
-    ];
-    let percentiles = select(vec![vec![50.0, 95.0, 99.0], vec![0.0, 12.5, 99.9, 100.0]]);
-    (enabled, percentiles, select(vec![0.001, 0.01, 0.1]))
-        .prop_map(|(enabled, percentiles, relative_error)| AggregatePlan { enabled, percentiles, relative_error })
-}
-
-fn run_plan() -> impl Strategy<Value = RunPlan> {
-    let workers = select(vec![1usize, 2, 3, 8]);
-    let buffer_size = select(vec![10_000usize, 100, 7, 1]);
-    let emit_interval_ms = prop_oneof![3 => Just(None), 1 => select(vec![Some(1u32), Some(5)])];
-    (workers, buffer_size, emit_interval_ms).prop_map(|(workers, buffer_size, emit_interval_ms)| RunPlan {
-        workers,
-        buffer_size,
-        emit_interval_ms,
-    })
-}
-
-/// Any case.
-pub fn case() -> impl Strategy<Value = Case> {
-    (time_plan(), event_plan(), aggregate_plan(), partitions(), [run_plan(), run_plan()])
-        .prop_map(|(time, event, aggregates, partitions, runs)| Case { time, event, aggregates, partitions, runs })
 }
 
 impl Case {

@@ -1,14 +1,13 @@
 //! Aggregates by exact arithmetic and sorted vectors, and whether a figure is the right one.
 
 use num_bigint::BigInt;
-use num_rational::BigRational;
 use num_traits::float::FloatCore;
 use num_traits::{Signed, ToPrimitive, Zero};
 
 /// How many values a window holds before its percentiles may be estimates.
 const EXACT_PERCENTILES: usize = 32;
-/// How far a standard deviation may be off, relative to the true one.
-const DEVIATION_ERROR: f64 = 1e-12;
+/// A standard deviation may be off by one in so many.
+const DEVIATION_PARTS: u64 = 1_000_000_000_000;
 
 /// Whether `found`, a JSON number or null, is the aggregate of this name (`count`, ..., `p99.9`) over these values.
 pub fn check(name: &str, values: &[f64], found: &str, relative_error: f64) -> Result<(), String> {
@@ -21,9 +20,9 @@ pub fn check(name: &str, values: &[f64], found: &str, relative_error: f64) -> Re
         text => Some(text.parse().map_err(|_| format!("{name} is {text}, which is no number"))?),
     };
     let truth = match name {
-        "sum" => Some(nearest(&sum(values))),
+        "sum" => Some(nearest(&sum(values), 1)),
         _ if values.is_empty() => None,
-        "average" => Some(nearest(&(sum(values) / whole(values.len())))),
+        "average" => Some(nearest(&sum(values), values.len())),
         "min" => values.iter().copied().reduce(f64::min),
         "max" => values.iter().copied().reduce(f64::max),
         "stddev" => return check_deviation(values, found_number).or_else(wrong),
@@ -33,10 +32,6 @@ pub fn check(name: &str, values: &[f64], found: &str, relative_error: f64) -> Re
         }
     };
     if truth == found_number { Ok(()) } else { wrong(format!("{truth:?}")) }
-}
-
-fn whole(number: usize) -> BigRational {
-    BigRational::from_integer(BigInt::from(number))
 }
 
 /// In units of the least subnormal, 2^-1074, of which every number is a multiple.
@@ -52,19 +47,29 @@ fn units(value: f64) -> BigInt {
     }
 }
 
-fn sum(values: &[f64]) -> BigRational {
-    let units: BigInt = values.iter().map(|value| units(*value)).sum();
-    BigRational::new(units, BigInt::from(1) << 1074)
+/// In units.
+fn sum(values: &[f64]) -> BigInt {
+    values.iter().map(|value| units(*value)).sum()
 }
 
-/// The `f64` nearest to the truth; of two, the even one. All truths here are within the range of `f64`.
-fn nearest(truth: &BigRational) -> f64 {
-    let guess = truth.to_f64().expect("a rational number has a magnitude");
-    let distance = |value: f64| (BigRational::new(units(value), BigInt::from(1) << 1074) - truth).abs();
+/// The `f64` nearest to so many units over `count`; of two, the even one. All truths here are within the range of `f64`.
+fn nearest(total: &BigInt, count: usize) -> f64 {
+    let guess = cut_off(&(total / count));
+    let distance = |value: f64| (units(value) * count - total).abs();
     let candidates = [guess, guess.next_up(), guess.next_down()].into_iter().filter(|candidate| candidate.is_finite());
     candidates
         .min_by(|a, b| distance(*a).cmp(&distance(*b)).then((a.to_bits() & 1).cmp(&(b.to_bits() & 1))))
         .expect("a number in the range")
+}
+
+/// So many units, but for what is beyond the first 53 bits.
+fn cut_off(units: &BigInt) -> f64 {
+    let shift = units.bits().saturating_sub(53);
+    let mantissa = (units.magnitude() >> shift).to_f64().expect("53 bits are a number");
+    // In halves: 2^-1074 times a power of two may be a number where that power is none.
+    let half = |of: u64| 2.0_f64.powi(of as i32);
+    let magnitude = mantissa * (f64::from_bits(1) * half(shift / 2) * half(shift - shift / 2));
+    if units.is_negative() { -magnitude } else { magnitude }
 }
 
 /// By squares, which are exact: if the deviation may be off by `e`, its square may be by `2 e`.
@@ -75,18 +80,16 @@ fn check_deviation(values: &[f64], found: Option<f64>) -> Result<(), String> {
     if values.len() < 2 {
         return Err("null".to_owned());
     }
-    // The variance is (n Σx² - (Σx)²) / (n (n - 1)), here in units and over the square of what a unit is.
-    let (count, units): (BigInt, Vec<BigInt>) =
-        (values.len().into(), values.iter().map(|value| units(*value)).collect());
-    let (sum_of_units, squares) = (units.iter().sum::<BigInt>(), units.iter().map(|unit| unit * unit).sum::<BigInt>());
-    let denominator = (&count * (&count - 1)) << (2 * 1074);
-    let variance = BigRational::new(&count * squares - &sum_of_units * &sum_of_units, denominator);
-    let found_square = sum(&[found]) * sum(&[found]);
-    let allowed = &variance * sum(&[2.0 * DEVIATION_ERROR]);
-    if found >= 0.0 && (found_square - &variance).abs() <= allowed {
+    // The variance is (n Σx² - (Σx)²) / (n (n - 1)), here in units: all is multiplied by the denominator.
+    let count = values.len();
+    let units_of: Vec<BigInt> = values.iter().map(|value| units(*value)).collect();
+    let (total, squares) = (units_of.iter().sum::<BigInt>(), units_of.iter().map(|unit| unit * unit).sum::<BigInt>());
+    let (variance, denominator) = (squares * count - &total * &total, BigInt::from(count) * (count - 1));
+    let off = (units(found) * units(found) * &denominator - &variance).abs();
+    if found >= 0.0 && off * DEVIATION_PARTS <= &variance * 2 {
         Ok(())
     } else {
-        Err(format!("the root of {}", nearest(&variance)))
+        Err(format!("the root of {variance} / {denominator} * 2^-2148"))
     }
 }
 
@@ -139,6 +142,10 @@ mod tests {
         assert!(right("sum", &[9_007_199_254_740_992.0, 1.0], "9007199254740992"));
         assert!(right("sum", &[5e-324, 5e-324], "1e-323"));
         assert!(right("average", &[1e300, -1e300, 3.0], "1.0"));
+        assert!(right("sum", &[-f64::MAX, f64::MAX, -f64::MAX], "-1.7976931348623157e308"));
+        assert!(right("average", &[f64::MAX, f64::MAX], "1.7976931348623157e308"));
+        assert!(right("average", &[5e-324, 1.5e-323], "1e-323") && !right("average", &[5e-324, 1.5e-323], "5e-324"));
+        assert!(right("average", &[-1.0, -1.0, -2.0], "-1.3333333333333333"));
     }
 
     #[test]

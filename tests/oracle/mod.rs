@@ -8,6 +8,7 @@
 
 pub mod case;
 pub mod figures;
+pub mod random;
 pub mod sessions;
 pub mod windows;
 

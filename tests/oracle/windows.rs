@@ -93,8 +93,8 @@ fn clock_in_berlin(time: i64) -> i64 {
 /// Midnight UTC of the last Sunday of a month that has 31 days.
 fn last_sunday(year: i64, month: i64) -> i64 {
     let leap = |year: i64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    let of_year = |year: i64| if leap(year) { 366 } else { 365 };
-    let before: i64 = (1970..year).map(of_year).sum::<i64>() - (year..1970).map(of_year).sum::<i64>();
+    let leap_years_to = |year: i64| year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    let before = 365 * (year - 1970) + leap_years_to(year - 1) - leap_years_to(1969);
     let lengths = [31, if leap(year) { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let last = before + lengths[..month as usize].iter().sum::<i64>() - 1;
     // Day 0 was a Thursday.

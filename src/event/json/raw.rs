@@ -121,7 +121,8 @@ pub(super) fn unescape_into(escaped: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// The character of the `\uXXXX` (or the surrogate pair of two) at the start of `text`, and its length in the text.
+/// The character of the escape at the start of `text` (`\u` and four hexadecimal digits, or a surrogate pair of two such), and its
+/// length in the text.
 fn unicode_escape(text: &[u8]) -> (char, usize) {
     let hex4 = |from: usize| -> u32 {
         text.get(from..from + 4)

@@ -1,0 +1,108 @@
+//! What settings come to, and what is in effect where they are not there.
+
+use crate::loading::{load_with, loaded};
+use llm_optimizer_processor::config::*;
+use llm_optimizer_processor::time::Span;
+use std::time::Duration;
+
+#[test]
+fn defaults_of_an_empty_section() {
+    let config = loaded("processor:\n");
+    assert_eq!(config.job, "processor");
+    assert_eq!(config.parallelism.get(), std::thread::available_parallelism().unwrap().get());
+    assert_eq!(config.buffer_size.get(), 10_000);
+    assert_eq!(config.checkpoint_interval, None);
+    assert_eq!(config.event.timestamp_format, TimestampFormat::Rfc3339);
+    let names: Vec<_> = config.event.key.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!(names, ["source", "event_type"]);
+    assert_eq!(config.event.values, ValueFields::EveryNumberUnder(FieldPath::parse("data")));
+    assert_eq!(config.watermark.max_future_skew, Span::from_secs(3600));
+    assert_eq!(config.watermark.idle_timeout, Some(Duration::from_secs(60)));
+    assert_eq!(config.aggregation.enabled, AggregateKind::ALL);
+    assert_eq!(config.aggregation.percentiles, [50.0, 95.0, 99.0]);
+    assert_eq!(config.error_handling.policy, ErrorPolicy::Skip);
+    assert_eq!(config.error_handling.initial_retry_delay, Duration::from_millis(100));
+    let consumer = config.consumer.unwrap();
+    assert_eq!((consumer.group_id.as_str(), consumer.max_poll_records.get()), ("processor", 2000));
+    assert_eq!(consumer.session_timeout, Duration::from_secs(30));
+    assert_eq!(config.sinks, [SinkConfig::Console]);
+    assert_eq!((config.producer, config.late_sink), (None, None));
+    assert_eq!(config.delivery, Delivery::AtLeastOnce);
+}
+
+#[test]
+fn a_producer_is_there_where_something_needs_it_and_only_there() {
+    let config = loaded("processor: {job: j, kafka: {consumer: {bootstrap_servers: 'a:1,b:2'}}, sinks: [kafka]}");
+    let producer = config.producer.unwrap();
+    assert_eq!((producer.bootstrap_servers.as_str(), producer.result_topic.as_str()), ("a:1,b:2", "j-results"));
+    assert_eq!((producer.compression_type.as_str(), producer.acks.as_str()), ("lz4", "all"));
+    let config = loaded("processor: {late: {sink: {type: kafka, topic: l}}}");
+    assert_eq!(config.late_sink, Some(SideSinkConfig::Kafka { topic: "l".into() }));
+    assert!(config.producer.is_some());
+    let config = loaded("processor: {error_handling: {policy: dead_letter}, kafka: {consumer: {topics: [t, u]}}}");
+    assert_eq!(config.error_handling.dead_letter, Some(SideSinkConfig::Kafka { topic: "t.dead-letter".into() }));
+    assert!(config.producer.is_some());
+    let config = loaded("processor: {error_handling: {policy: dead_letter, dead_letter_file: d}}");
+    assert_eq!(config.error_handling.dead_letter, Some(SideSinkConfig::File { path: "d".into() }));
+    assert_eq!(config.producer, None);
+    let config = loaded("processor: {kafka: {producer: {acks: 1}}, sinks: [stdout]}");
+    assert_eq!(config.producer, None);
+    let config = loaded("processor: {kafka: {producer: {acks: -1}}}");
+    assert_eq!((config.sinks, config.producer.unwrap().acks), (vec![SinkConfig::Kafka { topic: None }], "all".to_owned()));
+    let text = "processor: {source: {type: file, paths: f}, kafka: {consumer: {bootstrap_servers: k}}, sinks: [kafka]}";
+    let config = loaded(text);
+    assert_eq!((config.consumer, config.producer.unwrap().bootstrap_servers), (None, "k".to_owned()));
+}
+
+#[test]
+fn windows_of_every_kind() {
+    let kind = |text: &str| loaded(&format!("processor: {{windows: {{{text}}}}}")).windows.kind;
+    let secs = Span::from_secs;
+    assert_eq!(kind("default_type: sliding"), WindowKind::sliding(secs(600), secs(60)));
+    assert_eq!(kind("session: {gap: 90s}"), WindowKind::session(secs(90)));
+    assert_eq!(kind("tumbling: {size: 1h30m}, session: {gap: 9s}"), WindowKind::tumbling(secs(5400)));
+    // A size need not be a multiple of the slide.
+    assert_eq!(kind("sliding: {size: 10s, slide: 3s}"), WindowKind::sliding(secs(10), secs(3)));
+    assert_eq!(kind("tumbling: {size_secs: 0.25}"), WindowKind::tumbling(Span::from_millis(250)));
+}
+
+#[test]
+fn addresses_to_listen_on() {
+    for (text, address) in [
+        ("127.0.0.1:9000", "127.0.0.1:9000"),
+        (":9000", "127.0.0.1:9000"),
+        ("9000", "127.0.0.1:9000"),
+        ("localhost:9000", "127.0.0.1:9000"),
+        ("0.0.0.0:0", "0.0.0.0:0"),
+        ("[::1]:9000", "[::1]:9000"),
+    ] {
+        let config = loaded(&format!("processor: {{metrics: {{listen: '{text}'}}}}"));
+        assert_eq!(config.metrics.listen.to_string(), address, "{text}");
+    }
+}
+
+#[test]
+fn fields_are_named_by_their_last_part_where_it_is_the_only_one() {
+    let text = "processor:
+  event:
+    key: [data.model, data.region, {field: metadata.region, default: nowhere}]
+    values: data.latency_ms, data.cost_usd
+    filter: {event_type: metric, data.rating: [3, 4]}
+";
+    let event = loaded(text).event;
+    let names: Vec<_> = event.key.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!(names, ["model", "data.region", "metadata.region"]);
+    let ValueFields::Listed(values) = event.values else { panic!() };
+    assert_eq!(values.iter().map(|field| field.name.as_str()).collect::<Vec<_>>(), ["latency_ms", "cost_usd"]);
+    let filter: Vec<_> = event.filter.iter().map(|one| (one.path.to_string(), one.any_of.join("|"))).collect();
+    assert_eq!(filter, [("event_type".into(), "metric".into()), ("data.rating".into(), "3|4".to_owned())]);
+    assert!(loaded("processor: {event: {key: []}}").event.key.is_empty());
+}
+
+#[test]
+fn two_writers_of_standard_output_are_a_warning() {
+    let loaded = load_with("processor: {sinks: [stdout, console]}", &[]);
+    let warning = "test.yaml:1: sinks[1]: console and stdout both write to standard output; their lines will be mixed";
+    assert_eq!(loaded.warnings, [warning]);
+    assert!(loaded.report().starts_with("# warning: test.yaml:1: sinks[1]"));
+}

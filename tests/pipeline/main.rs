@@ -1,0 +1,11 @@
+//! Pipelines as programs build and run them: their own events, sources, aggregates, sinks; beside other work, and stopped.
+
+mod calls;
+#[path = "../support/kept.rs"]
+mod kept;
+mod refused_pipelines;
+mod refused_records;
+mod results;
+mod running;
+mod sources;
+mod windows;
