@@ -18,7 +18,8 @@ use super::partition::Partition;
 use crate::config::{ErrorPolicy, TimestampFormat, WatermarkConfig};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{
-    BadRecord, Decoded, Decoder, Offset, PartitionName, Reason, RowBatch, RowScratch, WorkerIndex, probable_cause,
+    BadRecord, Decoded, Decoder, LateRow, Offset, PartitionName, Reason, RowBatch, RowScratch, WorkerIndex,
+    probable_cause,
 };
 use crate::exchange::Router;
 use crate::sink::SideRecord;
@@ -103,6 +104,8 @@ pub struct Intake {
     /// Below this the frontier may have passed: the time of the capability with which this poll's rows are sent.
     sending_at: EventTime,
     read_at_micros: i64,
+    /// The late ones of the rows that were taken last at once.
+    late_rows: Vec<LateRow>,
 }
 
 struct PartitionIntake {
@@ -135,6 +138,7 @@ impl Intake {
             refined_at: EventTime::MIN,
             sending_at: EventTime::MIN,
             read_at_micros: 0,
+            late_rows: Vec::new(),
         }
     }
 

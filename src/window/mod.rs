@@ -12,6 +12,7 @@ mod firing;
 mod keys;
 mod names;
 mod operator;
+mod placing;
 mod recent;
 mod refinement;
 mod results;
