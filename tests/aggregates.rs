@@ -37,6 +37,14 @@ fn values(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<f64>> {
     prop_oneof![prop::collection::vec(value(), count.clone()), prop::collection::vec(10.0f64..1000.0, count)]
 }
 
+/// Few values, some of them very often.
+fn repeated() -> impl Strategy<Value = Vec<f64>> {
+    let times = prop::sample::select(vec![1, 3, 33, 127, 128, 200, 255, 256, 300, 32_768, 65_535, 65_536]);
+    let value = prop::sample::select(vec![1.0, 1.001, 90.0, 100.0, 101.0, 4_000.0, 5e6, -3.0, 0.0]);
+    prop::collection::vec((value, times), 0..6)
+        .prop_map(|parts| parts.into_iter().flat_map(|(value, times)| vec![value; times]).collect())
+}
+
 fn fill(store: &mut AccumulatorStore, values: &[f64]) -> AccumulatorId {
     let id = store.create();
     store.add_column(&vec![id; values.len()], values);
@@ -152,6 +160,36 @@ proptest! {
         let merged = fill(&mut store, &values[..values.len() / 2]);
         store.merge_from(merged, &other, half).unwrap();
         prop_assert_eq!(encoded(&store, straight), encoded(&store, merged));
+    }
+
+    /// Whatever the target held before.
+    #[test]
+    fn a_sum_of_two_is_all_their_values(
+        parts in prop::collection::vec((values(0..90), values(0..90)), 1..5), before in values(0..90)
+    ) {
+        let mut store = AccumulatorStore::new(plan(0.01));
+        let target = fill(&mut store, &before);
+        for (one, other) in parts {
+            let (first, second) = (fill(&mut store, &one), fill(&mut store, &other));
+            store.set_to_sum(target, first, second);
+            let all = fill(&mut store, &[one, other].concat());
+            prop_assert_eq!(encoded(&store, target), encoded(&store, all));
+            prop_assert_eq!(results(&store, target), results(&store, all));
+        }
+    }
+
+    /// Counters of 8, 16 and 32 bits on either side, and those that overflow by the sum.
+    #[test]
+    fn counters_of_every_width_are_added(one in repeated(), other in repeated(), before in repeated()) {
+        let mut store = AccumulatorStore::new(plan(0.01));
+        let (all, target) = (fill(&mut store, &one), fill(&mut store, &before));
+        let (first, second) = (fill(&mut store, &one), fill(&mut store, &other));
+        store.add_dense(&vec![all; other.len()], &other);
+        store.set_to_sum(target, first, second);
+        prop_assert_eq!(encoded(&store, target), encoded(&store, all));
+        store.merge(first, second);
+        prop_assert_eq!(encoded(&store, first), encoded(&store, all));
+        prop_assert_eq!(results(&store, first), results(&store, all));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::files::bench_config;
 use super::measure::{Table, cpu, in_turn};
 use llm_optimizer_processor::aggregate::{AccumulatorId, AccumulatorStore, AggregatePlan};
-use llm_optimizer_processor::config::WindowKind;
+use llm_optimizer_processor::config::{ProcessorConfig, WindowKind};
 use llm_optimizer_processor::error::ProcessorResult;
 use llm_optimizer_processor::event::{
     BadRecord, Decoded, Decoder, FieldIndex, GroupingKey, Offset, PartitionName, RowColumns, RowScratch,
@@ -84,13 +84,17 @@ fn processor(rows: &Arc<Vec<Row>>) {
 
 /// Runs rows through the processor, tumbling windows of so many seconds, all aggregates, nobody taking the results.
 pub fn run_rows(rows: impl Iterator<Item = Row> + Send + 'static, window_secs: i64) -> Summary {
-    run_rows_in(rows, WindowKind::tumbling(Span::from_millis(window_secs * 1000)))
+    let windows = WindowKind::tumbling(Span::from_millis(window_secs * 1000));
+    run_rows_in(rows, |config| config.windows.kind = windows)
 }
 
-/// The same with windows of any kind.
-pub fn run_rows_in(rows: impl Iterator<Item = Row> + Send + 'static, kind: WindowKind) -> Summary {
+/// The same with what `change` makes of the configuration.
+pub fn run_rows_in(
+    rows: impl Iterator<Item = Row> + Send + 'static,
+    change: impl FnOnce(&mut ProcessorConfig),
+) -> Summary {
     let mut config = bench_config("[stdout]");
-    config.windows.kind = kind;
+    change(&mut config);
     let input = Box::new(RowInput(Mutex::new(Some(Box::new(rows)))));
     let job = Job::new(config, input, vec![plan()], Naming::Bare, vec!["value".into()], SinkPlan::Given(Vec::new()));
     job.expect("a job").run(&Topology::single(NonZeroUsize::MIN)).expect("the job runs")

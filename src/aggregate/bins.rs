@@ -11,6 +11,8 @@ use std::iter::Peekable;
 const DENSE_SPAN: u32 = 4096;
 /// Arrays begin and end at multiples of this, so that they grow in steps.
 const STEP: u32 = 16;
+/// How much longer than needed an array may be that is used again.
+const MOST_SPARE: usize = 8 * STEP as usize;
 
 /// Counters by bin; the form follows the data, the meaning does not depend on it.
 #[derive(Clone, Debug)]
@@ -91,10 +93,80 @@ impl Bins {
 
     /// Adds all counters of another.
     pub(super) fn merge(&mut self, other: &Bins) {
-        if let Some((least, most)) = other.range() {
-            self.cover(least, most);
+        let Some((least, most)) = other.range() else { return };
+        self.cover(least, most);
+        loop {
+            match self.add_columns(other, least, most) {
+                Some(true) => return,
+                Some(false) => self.widen(),
+                None => return other.for_each(|bin, count| self.add(bin, count)),
+            }
         }
-        other.for_each(|bin, count| self.add(bin, count));
+    }
+
+    /// Adds the counters of another from `least` to `most`, many at a time. Returns whether they fit: if not, nothing happens until
+    /// the counters here are wider. `None` where counters have to be added one by one.
+    fn add_columns(&mut self, other: &Bins, least: u32, most: u32) -> Option<bool> {
+        macro_rules! add {
+            ($mine:expr, $theirs:expr, $counter:ty) => {{
+                let ((first, mine), (other_first, theirs)) = ($mine, $theirs);
+                let theirs = &theirs[(least - *other_first) as usize..=(most - *other_first) as usize];
+                let begin = (least - *first) as usize;
+                let mine = &mut mine[begin..begin + theirs.len()];
+                // Two passes without a branch, so that both are done many counters at a time.
+                let sums = mine.iter().zip(theirs).map(|(mine, count)| mine.overflowing_add(<$counter>::from(*count)));
+                let fit = !sums.fold(false, |any, (_, overflow)| any | overflow);
+                if fit {
+                    mine.iter_mut().zip(theirs).for_each(|(mine, count)| *mine += <$counter>::from(*count));
+                }
+                Some(fit)
+            }};
+        }
+        use Bins::{Sparse, U8, U16, U32, U64};
+        match (self, other) {
+            // The widest counters stay at their most.
+            (Sparse(_) | U64 { .. }, _) | (_, Sparse(_)) => None,
+            (U8 { first, counts }, U8 { first: other, counts: theirs }) => add!((first, counts), (other, theirs), u8),
+            (U16 { first, counts }, U8 { first: other, counts: theirs }) => add!((first, counts), (other, theirs), u16),
+            (U16 { first, counts }, U16 { first: other, counts: theirs }) => {
+                add!((first, counts), (other, theirs), u16)
+            }
+            (U32 { first, counts }, U8 { first: other, counts: theirs }) => add!((first, counts), (other, theirs), u32),
+            (U32 { first, counts }, U16 { first: other, counts: theirs }) => {
+                add!((first, counts), (other, theirs), u32)
+            }
+            (U32 { first, counts }, U32 { first: other, counts: theirs }) => {
+                add!((first, counts), (other, theirs), u32)
+            }
+            // Theirs are wider.
+            (U8 { .. } | U16 { .. } | U32 { .. }, _) => Some(false),
+        }
+    }
+
+    /// Becomes what another is, in the memory that is there if it is about as much as needed.
+    pub(super) fn assign(&mut self, other: &Bins) {
+        macro_rules! assign {
+            ($first:expr, $counts:expr, $other:expr, $theirs:expr) => {{
+                let spare = $counts.len().wrapping_sub($theirs.len());
+                if spare <= MOST_SPARE {
+                    let (same, beyond) = $counts.split_at_mut($theirs.len());
+                    same.copy_from_slice($theirs);
+                    beyond.fill(0);
+                    *$first = *$other;
+                    return;
+                }
+            }};
+        }
+        match (&mut *self, other) {
+            (Bins::U8 { first, counts }, Bins::U8 { first: other, counts: theirs }) => {
+                assign!(first, counts, other, theirs);
+            }
+            (Bins::U16 { first, counts }, Bins::U16 { first: other, counts: theirs }) => {
+                assign!(first, counts, other, theirs);
+            }
+            _ => {}
+        }
+        self.clone_from(other);
     }
 
     /// The least and the greatest bin in use.
@@ -110,6 +182,12 @@ impl Bins {
     #[cold]
     #[inline(never)]
     pub(super) fn cover(&mut self, least: u32, most: u32) {
+        let covered = dense!(self, first, counts => {
+            *first <= least && most.wrapping_sub(*first) < counts.len() as u32
+        }, _map => false);
+        if covered {
+            return;
+        }
         let (mut begin, mut end) = (least, most + 1);
         if let Some((used_least, used_most)) = self.range() {
             (begin, end) = (begin.min(used_least), end.max(used_most + 1));

@@ -143,6 +143,20 @@ impl Quantiles {
         }
     }
 
+    /// Becomes what another is, in the memory that is there if possible.
+    pub(super) fn assign(&mut self, other: &Quantiles) {
+        match (&mut *self, other) {
+            (Quantiles::Exact { len, values }, Quantiles::Exact { len: count, values: theirs })
+                if values.len() >= *count as usize =>
+            {
+                values[..*count as usize].copy_from_slice(&theirs[..*count as usize]);
+                *len = *count;
+            }
+            (Quantiles::Positive(mine), Quantiles::Positive(theirs)) => mine.assign(theirs),
+            _ => self.clone_from(other),
+        }
+    }
+
     /// For each of `percentiles`, ascending, of `count` values between `least` and `greatest`: the value.
     pub(super) fn values(
         &self,

@@ -6,7 +6,7 @@
 
 use super::codec::{Reader, put_exact};
 use super::fixed::Fixed;
-use super::nat::{ANY, NARROW, NARROW_SQUARES, Nat, round_to_f64, scale};
+use super::nat::{ANY, NARROW, NARROW_SQUARES, Nat, bit_length, round_to_f64, scale};
 use super::sum::{ExactSum, HIDDEN, MANTISSA, decompose};
 use crate::error::ProcessorResult;
 
@@ -243,16 +243,22 @@ fn deviation<const N: usize>(count: u64, sum: &ExactSum, squares: &ExactSquares)
 
 /// `integer * 2^count`, where that fits.
 fn shifted(integer: &[u64; 4], count: u32) -> Option<[u64; 4]> {
-    if integer.iter().all(|limb| *limb == 0) {
-        return Some([0; 4]);
+    let bits = bit_length(integer);
+    if count == 0 || bits == 0 {
+        return Some(*integer);
     }
-    let number = Nat::<NARROW>::from_limbs(integer);
-    if number.bits() + count > 256 {
+    if bits + count > 256 {
         return None;
     }
+    // There are bits, so the count is below 256.
+    let (whole, part) = ((count / 64) as usize, count % 64);
     let mut moved = [0; 4];
-    let number = number.shifted_left(count);
-    moved[..number.limbs().len()].copy_from_slice(number.limbs());
+    let mut below = 0;
+    for (limb, target) in integer.iter().zip(&mut moved[whole..]) {
+        let wide = u128::from(*limb) << part;
+        *target = wide as u64 | below;
+        below = (wide >> 64) as u64;
+    }
     Some(moved)
 }
 

@@ -241,6 +241,31 @@ impl AccumulatorStore {
         }
     }
 
+    /// Gives `into` the values of two others, instead of those that it has. The three are different.
+    pub fn set_to_sum(&mut self, into: AccumulatorId, one: AccumulatorId, other: AccumulatorId) {
+        debug_assert!(into != one && into != other && one != other, "three accumulators");
+        // Merging takes the longer the more values come.
+        let one_has_more = self.counts[one.index()] >= self.counts[other.index()];
+        let (more, fewer) = if one_has_more { (one, other) } else { (other, one) };
+        self.assign(into, more);
+        self.merge(into, fewer);
+    }
+
+    /// Gives `into` the values of `from`, instead of those that it has.
+    fn assign(&mut self, into: AccumulatorId, from: AccumulatorId) {
+        let (target, source) = (into.index(), from.index());
+        self.counts[target] = self.counts[source];
+        merge_within(&mut self.sums, target, source, |mine, theirs| mine.clone_from(theirs));
+        merge_within(&mut self.squares, target, source, |mine, theirs| mine.clone_from(theirs));
+        merge_within(&mut self.minima, target, source, |mine, theirs| *mine = *theirs);
+        merge_within(&mut self.maxima, target, source, |mine, theirs| *mine = *theirs);
+        merge_within(&mut self.quantiles, target, source, |mine, theirs| mine.assign(theirs));
+        for column in &mut self.customs {
+            column.create(into);
+            column.merge(into, from);
+        }
+    }
+
     /// Adds the values of an accumulator of another store. The stores must share their plan, or have plans that keep the same things
     /// and no custom aggregates; others are an error.
     pub fn merge_from(
@@ -461,7 +486,7 @@ fn reset<T>(column: &mut [T], index: usize, value: T) {
     }
 }
 
-/// Merges two items of a column, if it is there. The indices differ.
+/// Brings an item of a column into another, if the column is there. The indices differ.
 fn merge_within<T>(column: &mut [T], into: usize, from: usize, merge: impl FnOnce(&mut T, &T)) {
     if let Ok([target, source]) = column.get_disjoint_mut([into, from]) {
         merge(target, source);

@@ -73,11 +73,15 @@ impl Router {
         note_late(batch, index, late);
     }
 
-    /// Adds rows none of which was late.
-    pub fn extend(&mut self, rows: &RowColumns) {
+    /// Adds rows of which these were late.
+    pub fn extend(&mut self, rows: &RowColumns, late: &[LateRow]) {
         if self.batches.len() > 1 {
-            let rows_and_keys = rows.keys().iter().enumerate();
-            return rows_and_keys.for_each(|(row, key)| self.push_row_of(rows, row, *key, None));
+            let mut late = late.iter().peekable();
+            for (row, key) in rows.keys().iter().enumerate() {
+                let late = late.next_if(|late| late.row as usize == row).map(|row| row.late);
+                self.push_row_of(rows, row, *key, late);
+            }
+            return;
         }
         let capacity = self.capacity;
         let batch = &mut self.batches[0];
@@ -85,6 +89,7 @@ impl Router {
         if before == 0 {
             reserve(batch, capacity);
         }
+        batch.late.extend(late.iter().map(|late| LateRow { row: late.row + before as u32, ..*late }));
         batch.times.extend(rows.times().iter().map(|time| time.as_millis()));
         batch.keys.extend(rows.keys().iter().map(|key| key.id));
         if rows.values().len() > batch.values.len() {

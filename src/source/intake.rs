@@ -20,7 +20,7 @@ use super::partition::Partition;
 use crate::config::{ErrorPolicy, TimestampFormat, WatermarkConfig};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{
-    BadRecord, Decoded, Decoder, DefinitionIndex, Late, Offset, PartitionName, Reason, RowBatch, RowScratch,
+    BadRecord, Decoded, Decoder, DefinitionIndex, Late, LateRow, Offset, PartitionName, Reason, RowBatch, RowScratch,
     WorkerIndex,
 };
 use crate::exchange::Router;
@@ -108,6 +108,8 @@ pub struct Intake {
     /// Below this the frontier may have passed: the time of the capability with which this poll's rows are sent.
     sending_at: EventTime,
     read_at_micros: i64,
+    /// The late ones of the rows that were taken last at once.
+    late_rows: Vec<LateRow>,
 }
 
 struct PartitionIntake {
@@ -140,6 +142,7 @@ impl Intake {
             refined_at: EventTime::MIN,
             sending_at: EventTime::MIN,
             read_at_micros: 0,
+            late_rows: Vec::new(),
         }
     }
 

@@ -67,10 +67,22 @@ impl Stretch {
         self.latest
     }
 
-    /// Whether no event is further behind than `max_out_of_orderness`: all are on time.
+    /// Whether no event is further behind than `bound`: with `max_out_of_orderness`, all are on time.
     #[inline]
-    pub fn is_within(&self, max_out_of_orderness: Span) -> bool {
-        self.furthest <= max_out_of_orderness.as_millis().unsigned_abs()
+    pub fn is_within(&self, bound: Span) -> bool {
+        self.furthest <= bound.as_millis().unsigned_abs()
+    }
+
+    /// The events that are further behind than `max_out_of_orderness`: their places in `times`, of which the stretch was made,
+    /// and the watermarks that they are behind.
+    pub fn beyond(&self, max_out_of_orderness: Span, times: &[EventTime]) -> impl Iterator<Item = (usize, EventTime)> {
+        let bound = max_out_of_orderness.as_millis().unsigned_abs();
+        let mut latest = self.before;
+        times.iter().enumerate().filter_map(move |(place, time)| {
+            latest = latest.max(*time);
+            let watermark = latest.saturating_sub(max_out_of_orderness);
+            (behind(latest, *time) > bound).then_some((place, watermark))
+        })
     }
 }
 
@@ -94,8 +106,9 @@ impl Disorder {
         self.late += u64::from(late);
     }
 
-    /// Counts the events of a stretch, of which none was late.
-    pub fn record_on_time(&mut self, stretch: Stretch, times: &[EventTime]) {
+    /// Counts the events of a stretch, of which so many were late under the bound in force.
+    pub fn record_all(&mut self, stretch: Stretch, times: &[EventTime], late: u64) {
+        self.late += late;
         self.make_room_for(stretch.furthest);
         let buckets = self.buckets.as_mut_slice();
         let mut latest = stretch.before;
@@ -252,7 +265,7 @@ mod tests {
         let times = [EventTime::MAX, EventTime::MIN, EventTime::MAX];
         let stretch = Stretch::of(EventTime::MIN, &times);
         assert!(!stretch.is_within(Span::from_millis(i64::MAX)) && stretch.latest() == EventTime::MAX);
-        disorder.record_on_time(stretch, &times);
+        disorder.record_all(stretch, &times, 0);
         assert_eq!((disorder.events(), disorder.greatest().as_millis()), (3, i64::MAX));
         assert_eq!(disorder.late_with(Span::ZERO), 1);
         assert_eq!(Disorder::default().bound_for(Share::of_hundredths(10_000)), Span::ZERO);
@@ -270,7 +283,7 @@ mod tests {
         let (mut disorder, mut latest) = (Disorder::default(), EventTime::MIN);
         for portion in times.chunks(portion) {
             let stretch = Stretch::of(latest, portion);
-            disorder.record_on_time(stretch, portion);
+            disorder.record_all(stretch, portion, 0);
             latest = stretch.latest();
         }
         disorder

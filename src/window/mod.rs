@@ -14,6 +14,7 @@ mod keys;
 mod names;
 mod operator;
 mod panes;
+mod placing;
 mod recent;
 mod refinement;
 mod results;

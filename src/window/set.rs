@@ -14,6 +14,7 @@ use std::sync::Arc;
 pub struct WindowSet {
     definitions: Arc<[Defined]>,
     lateness: Span,
+    lateness_of_all: Span,
     ends_are_known: bool,
 }
 
@@ -29,9 +30,10 @@ impl WindowSet {
         let defined = |(name, windowing)| Defined { name, windowing };
         let definitions: Arc<[Defined]> = definitions.into_iter().map(defined).collect();
         assert!((1..=DefinitionIndex::MOST).contains(&definitions.len()), "1 to 64 window definitions");
-        let lateness = definitions.iter().map(|defined| defined.windowing.allowed_lateness()).max();
+        let lateness = || definitions.iter().map(|defined| defined.windowing.allowed_lateness());
         Self {
-            lateness: lateness.unwrap_or(Span::ZERO),
+            lateness: lateness().max().unwrap_or(Span::ZERO),
+            lateness_of_all: lateness().min().unwrap_or(Span::ZERO),
             ends_are_known: definitions.iter().all(|defined| defined.windowing.ends_are_known()),
             definitions,
         }
@@ -50,6 +52,12 @@ impl WindowSet {
     #[inline]
     pub fn allowed_lateness(&self) -> Span {
         self.lateness
+    }
+
+    /// How far behind its partition's watermark an event may be and still be accepted by every definition.
+    #[inline]
+    pub fn lateness_of_all(&self) -> Span {
+        self.lateness_of_all
     }
 
     /// See [`Windowing::last_end`]: of the definition that needs the event longest.
@@ -124,7 +132,7 @@ mod tests {
     #[test]
     fn the_most_patient_definition_decides_what_is_read() {
         let set = three();
-        assert_eq!(set.allowed_lateness(), Span::from_millis(20));
+        assert_eq!((set.allowed_lateness(), set.lateness_of_all()), (Span::from_millis(20), Span::ZERO));
         assert_eq!((set.last_end(at(42)), set.needed_alike_until(at(42))), (at(100), at(49)));
         assert_eq!(set.complete_from(at(42)), at(120));
         assert!(!set.ends_are_known() && WindowSet::one(tumbling(10, 0, LatePolicy::Refine)).ends_are_known());

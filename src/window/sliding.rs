@@ -109,9 +109,7 @@ impl SliceQueue {
         let front = self.front.last().map(|(_, sum)| sum.id());
         match (front, self.back_sum.map(Sum::id)) {
             (Some(front), Some(back)) => {
-                tables.clear(scratch);
-                tables.merge(scratch, front);
-                tables.merge(scratch, back);
+                tables.set_to_sum(scratch, front, back);
                 Some(scratch)
             }
             (one, None) | (None, one) => one,
@@ -130,8 +128,7 @@ impl SliceQueue {
 
 fn sum_of(one: AccumulatorId, other: AccumulatorId, tables: &mut Tables<'_>) -> Sum {
     let sum = tables.create_scratch();
-    tables.merge(sum, one);
-    tables.merge(sum, other);
+    tables.set_to_sum(sum, one, other);
     Sum::OfMany(sum)
 }
 

@@ -12,7 +12,7 @@ use super::entries::{EntryTable, SliceEntries};
 use super::keys::{KeySlot, KeyTable};
 use super::names::{NameTable, Naming};
 use super::panes::Panes;
-use super::recent::RecentSlices;
+use super::placing::{Placing, Rows};
 use super::refinement::{Refinement, RefinementStash};
 use super::session_state::SessionState;
 use super::sessions::SessionTable;
@@ -108,7 +108,7 @@ pub(super) struct Slice {
     pub(super) entries: SliceEntries,
     /// Whether its last window has fired.
     pub(super) fired: bool,
-    in_a_window: bool,
+    pub(super) in_a_window: bool,
 }
 
 impl Slice {
@@ -295,42 +295,14 @@ impl WindowState {
         let Self { ids, senders, slices, unfired, settings, keys, entries, stores, counts, .. } = self;
         ids.clear();
         ids.reserve(batch.len());
-        let dictionary = senders[&batch.sender].dictionary.keys();
-        let mut skip = skip.iter().map(|row| *row as usize).peekable();
-        let mut slices = RecentSlices::of(slices);
-        let mut row = 0;
-        while row < batch.len() {
-            if skip.peek() == Some(&row) {
-                skip.next();
-                row += 1;
-                continue;
-            }
-            let window = settings.windowing.slice(EventTime::from_millis(batch.times[row]));
-            let slice = slices.get(window.end, || {
-                let first_end = settings.windowing.slicing().and_then(|slicing| slicing.first_end(window));
-                if let Some(end) = first_end.filter(|end| unfired.insert(*end)) {
-                    new_output_time(end);
-                }
-                Slice::new(window, first_end.is_some(), false)
-            });
-            let first = row;
-            // Most rows are of the same slice as the row before, and few batches have rows to skip.
-            let end = skip.peek().copied().unwrap_or(batch.len());
-            let span = window.start.as_millis()..window.end.as_millis();
-            let rows = batch.times[row..end].iter().zip(&batch.keys[row..end]);
-            for (_, key) in rows.take_while(|(time, _)| span.contains(time)) {
-                let key = dictionary[*key as usize];
-                let id = match slice.entries.get(key) {
-                    Some(id) => id,
-                    None => add_entry(slice, key, keys, entries, stores),
-                };
-                ids.push(id);
-                row += 1;
-            }
-            if !slice.in_a_window {
-                counts.in_no_window += (row - first) as u64;
-            }
-        }
+        let mut placing = Placing {
+            windowing: &settings.windowing,
+            unfired,
+            tables: Tables { keys, entries, stores },
+            dictionary: senders[&batch.sender].dictionary.keys(),
+            new_output_time,
+        };
+        counts.in_no_window += placing.place(slices, Rows { times: &batch.times, keys: &batch.keys, skip }, ids);
     }
 
     /// Adds the values of the rows that are not in `skip` to the entries found.

@@ -61,6 +61,11 @@ impl Tables<'_> {
         self.stores.iter_mut().for_each(|store| store.merge(into, from));
     }
 
+    /// Gives `into` the values of two others, instead of those that it has.
+    pub(super) fn set_to_sum(&mut self, into: AccumulatorId, one: AccumulatorId, other: AccumulatorId) {
+        self.stores.iter_mut().for_each(|store| store.set_to_sum(into, one, other));
+    }
+
     /// Adds a row that has waited, and lets go of its key.
     pub(super) fn add_waiting(&mut self, id: AccumulatorId, row: Refinement) {
         for (field, value) in row.values {

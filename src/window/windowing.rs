@@ -91,6 +91,11 @@ impl Windowing {
         }
     }
 
+    /// Whether all slices are of one length; there are some.
+    pub(super) fn slices_are_alike(&self) -> bool {
+        matches!(&self.shape, Shape::Sliced(Slicing { grid: Grid::Fixed { .. }, .. }))
+    }
+
     /// How long an event at `time` is needed at least: to the end of its last window. Where that cannot be known from the event
     /// (a session may grow) it is hardly more than the event's own time (rounded up to a multiple of the gap, so that few different
     /// ends have to be kept track of), and whoever asks must know of open windows by other means.

@@ -48,7 +48,10 @@ fn a_producer_is_there_where_something_needs_it_and_only_there() {
     let config = loaded("processor: {kafka: {producer: {acks: 1}}, sinks: [stdout]}");
     assert_eq!(config.producer, None);
     let config = loaded("processor: {kafka: {producer: {acks: -1}}}");
-    assert_eq!((config.sinks, config.producer.unwrap().acks), (vec![SinkConfig::Kafka { topic: None }], "all".to_owned()));
+    assert_eq!(
+        (config.sinks, config.producer.unwrap().acks),
+        (vec![SinkConfig::Kafka { topic: None }], "all".to_owned())
+    );
     let text = "processor: {source: {type: file, paths: f}, kafka: {consumer: {bootstrap_servers: k}}, sinks: [kafka]}";
     let config = loaded(text);
     assert_eq!((config.consumer, config.producer.unwrap().bootstrap_servers), (None, "k".to_owned()));

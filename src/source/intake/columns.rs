@@ -1,16 +1,17 @@
 //! Many rows at once.
 //!
-//! The model: most rows are on time, and whether all of a batch are is one pass over their times; such a batch is routed column
-//! by column. One row that is not on time sends its whole batch the way of single rows, with the same outcome. A source names
-//! keys by the address that the dictionary gave them, so that the bytes of a key are looked at once for each key and not for
-//! each row.
+//! The model: most rows are accepted, and whether all of a batch are is one pass over their times; such a batch is routed column
+//! by column, and where some of its rows are late, another pass says which. One row that is refused sends its whole batch the way
+//! of single rows, with the same outcome, and so does a partition about which there is more to decide than its watermark says.
+//! A source names keys by the address that the dictionary gave them, so that the bytes of a key are looked at once for each key
+//! and not for each row.
 
 use super::{Intake, PartitionSlot, Verdict};
-use crate::event::{Offset, RowColumns};
+use crate::event::{DefinitionSet, Late, LateRow, Offset, RowColumns};
 use crate::exchange::KeyAddress;
 use crate::source::NoOrigin;
-use crate::time::EventTime;
 use crate::time::disorder::Stretch;
+use crate::time::{EventTime, Span};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::hash::Hash;
@@ -68,36 +69,48 @@ impl Intake {
         if rows.is_empty() {
             return;
         }
-        if !self.all_on_time(slot, first, rows.times()) {
-            return self.rows_one_by_one(slot, first, rows, raw);
+        match self.accept_all(slot, first, rows.times()) {
+            true => self.router.extend(rows, &self.late_rows),
+            false => self.rows_one_by_one(slot, first, rows, raw),
         }
-        self.counts.events += rows.len() as u64;
-        self.router.extend(rows);
     }
 
-    /// Whether all rows are on time and no rule but the watermark has a say; if so, the partition has taken them.
-    fn all_on_time(&mut self, slot: PartitionSlot, first: Offset, times: &[EventTime]) -> bool {
+    /// Whether all rows are accepted by all window definitions and no rule but the watermark has a say; if so, the partition has taken them, and
+    /// `late_rows` says which of them are late.
+    fn accept_all(&mut self, slot: PartitionSlot, first: Offset, times: &[EventTime]) -> bool {
         let state = &mut self.partitions[slot.0 as usize];
         let partition = &mut state.partition;
         let special = partition.idle || partition.returned || partition.closed_before > EventTime::MIN;
         let stretch = Stretch::of(partition.watermark.max_seen(), times);
-        let on_time = stretch.is_within(self.rules.watermark.max_out_of_orderness);
-        let latest = stretch.latest();
-        if special || !on_time || latest > self.latest_allowed {
+        let bound = self.rules.watermark.max_out_of_orderness;
+        let lateness = self.rules.windows.lateness_of_all();
+        let accepted = Span::from_millis(bound.as_millis().saturating_add(lateness.as_millis()));
+        if special || !stretch.is_within(accepted) || stretch.latest() > self.latest_allowed {
             return false;
         }
-        partition.disorder.record_on_time(stretch, times);
-        partition.watermark.observe(latest);
+        self.late_rows.clear();
+        if !stretch.is_within(bound) {
+            let late = stretch.beyond(bound, times);
+            self.late_rows.extend(late.map(|(row, watermark)| LateRow {
+                row: row as u32,
+                late: Late { watermark, refused_by: DefinitionSet::NONE },
+            }));
+        }
+        let late = self.late_rows.len() as u64;
+        partition.disorder.record_all(stretch, times, late);
+        partition.watermark.observe(stretch.latest());
         partition.position = Offset(first.0 + times.len() as i64);
         partition.records += times.len() as u64;
         state.polled = true;
-        if latest >= state.needed_from {
+        if stretch.latest() >= state.needed_from {
             for (offset, time) in (first.0..).zip(times) {
                 if *time >= state.needed_from {
                     state.note_needed(Offset(offset), *time, &self.rules.windows);
                 }
             }
         }
+        self.counts.events += times.len() as u64;
+        self.counts.late += late;
         true
     }
 
