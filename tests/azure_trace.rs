@@ -113,7 +113,7 @@ fn run(windows: &str, key: &str, events: &[String], files: usize, workers: usize
     );
     let summary = job::run(&yaml, workers);
     assert_eq!((summary.events, summary.late, summary.dropped_late()), (19_366, 0, 0));
-    job::results(&results)
+    job::sorted(job::results(&results))
 }
 
 fn found(lines: &[String]) -> Figures {

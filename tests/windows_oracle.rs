@@ -14,7 +14,7 @@ use oracle::case::{
     rfc3339,
 };
 use oracle::random::case;
-use oracle::{Contents, Expectation, Identity, Kind, Op, Record, Refused, Rules, expect, figures};
+use oracle::{Contents, Identity, Kind, Op, Record, Refused, Rules, Whole, expect, figures};
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
 use scratch::scratch;
@@ -39,6 +39,8 @@ struct ResultLine {
 struct Bounds {
     start: String,
     end: String,
+    #[serde(default)]
+    name: Option<String>,
 }
 
 fn millis(text: &str) -> i64 {
@@ -51,9 +53,8 @@ fn millis(text: &str) -> i64 {
 /// What a run wrote.
 struct Output {
     summary: Summary,
-    results: Vec<String>,
-    /// In the order in which they came.
-    in_order: Vec<String>,
+    /// By window definition, in the order in which they came.
+    in_order: Vec<Vec<String>>,
     late: Vec<Refused>,
     dead: Vec<Refused>,
 }
@@ -63,8 +64,9 @@ fn run(case: &Case, run: RunPlan, files: &[PathBuf]) -> Output {
     let summary = job::run(&case.yaml(run, files, out.path()), run.workers);
     Output {
         summary,
-        results: job::results(&out.path().join("results.jsonl")),
-        in_order: job::results_in_order(&out.path().join("results.jsonl")),
+        in_order: (0..case.rules().count())
+            .map(|place| job::results(&out.path().join(Case::result_file(place))))
+            .collect(),
         late: refused(&out.path().join("late.jsonl"), files),
         dead: refused(&out.path().join("dead.jsonl"), files),
     }
@@ -87,6 +89,9 @@ fn refused(path: &Path, files: &[PathBuf]) -> Vec<Refused> {
                 watermark: value["watermark"].as_str().map(millis),
                 late_by: value.get("late_by_ms").map(|by| by.as_i64().expect("milliseconds")),
                 payload: value["payload"].as_str().expect("a payload").to_owned(),
+                refused_by: value.get("refused_by").map_or(Vec::new(), |names| {
+                    serde_json::from_value(names.clone()).expect("names of window definitions")
+                }),
             }
         })
         .collect();
@@ -94,8 +99,9 @@ fn refused(path: &Path, files: &[PathBuf]) -> Vec<Refused> {
     records
 }
 
-/// Compares results with the model's, all of them both ways.
-fn compare(lines: &[String], expected: &BTreeMap<Identity, Contents>, case: &Case) -> Result<(), String> {
+/// Compares the results of a definition with the model's, all of them both ways.
+fn compare(lines: &[String], expected: &BTreeMap<Identity, Contents>, case: &Case, place: usize) -> Result<(), String> {
+    let aggregates = case.aggregates_of(place);
     let mut seen: BTreeSet<Identity> = BTreeSet::new();
     for line in lines {
         let ResultLine { window, key, results, revision, op, firing } =
@@ -105,6 +111,9 @@ fn compare(lines: &[String], expected: &BTreeMap<Identity, Contents>, case: &Cas
             "retract" => Op::Retract,
             other => return Err(format!("{line}: no operation is {other}")),
         };
+        if window.name != case.name_of(place) {
+            return Err(format!("{line}: the name {:?} is right", case.name_of(place)));
+        }
         let identity = ((millis(&window.start), millis(&window.end)), key.to_string(), revision, op);
         let contents = expected.get(&identity).ok_or_else(|| format!("{line}: no such result is due"))?;
         if !seen.insert(identity) {
@@ -113,12 +122,12 @@ fn compare(lines: &[String], expected: &BTreeMap<Identity, Contents>, case: &Cas
         if firing != contents.firing {
             return Err(format!("{line}: {} is right", contents.firing));
         }
-        let figures = figures_of(contents, case.event.listed_fields(), &case.aggregates);
+        let figures = figures_of(contents, case.event.listed_fields(), &aggregates);
         if !figures.keys().eq(results.keys()) {
             return Err(format!("{line}: the names {:?} are right", figures.keys()));
         }
         for (name, (aggregate, values)) in figures {
-            figures::check(&aggregate, values, results[&name].get(), case.aggregates.relative_error)
+            figures::check(&aggregate, values, results[&name].get(), aggregates.relative_error)
                 .map_err(|problem| format!("{line}: {name}: {problem}"))?;
         }
     }
@@ -128,10 +137,13 @@ fn compare(lines: &[String], expected: &BTreeMap<Identity, Contents>, case: &Cas
     }
 }
 
-/// Lets the results take effect one after the other: each upsert is the next revision of its window and key, or the first after it was
-/// taken back, and each retraction takes back what stands. What stands in the end must be what the model has standing.
-fn replay(lines: &[String], expected: &BTreeMap<Identity, Contents>) -> Result<(), String> {
-    let mut standing: BTreeMap<((i64, i64), String), u64> = BTreeMap::new();
+/// Which results stand: the window's bounds, the key, the revision.
+type Standing = BTreeMap<((i64, i64), String), u64>;
+
+/// Lets results take effect one after the other: each upsert is the next revision of its window and key, or the first after it was
+/// taken back, and each retraction takes back what stands.
+fn check_order(lines: &[String]) -> Result<Standing, String> {
+    let mut standing = Standing::new();
     for line in lines {
         let ResultLine { window, key, revision, op, .. } =
             serde_json::from_str(&format!("{line}}}")).map_err(|error| format!("{line}: {error}"))?;
@@ -143,7 +155,13 @@ fn replay(lines: &[String], expected: &BTreeMap<Identity, Contents>) -> Result<(
             _ => return Err(format!("{line}: what stands is revision {before:?}")),
         }
     }
-    let mut right: BTreeMap<((i64, i64), String), u64> = BTreeMap::new();
+    Ok(standing)
+}
+
+/// What stands in the end must be what the model has standing.
+fn replay(lines: &[String], expected: &BTreeMap<Identity, Contents>) -> Result<(), String> {
+    let standing = check_order(lines)?;
+    let mut right = Standing::new();
     for (window, key, revision, _) in expected.keys().filter(|(.., op)| *op == Op::Upsert) {
         let last = right.entry((*window, key.clone())).or_default();
         *last = (*revision).max(*last);
@@ -174,28 +192,64 @@ fn figures_of<'a>(
     figures
 }
 
-/// What the summary must say.
-fn compare_summary(summary: &Summary, expected: &Expectation) -> Result<(), String> {
+/// Takes the early results away, and their retractions; numbers the revisions as if they had never been. What stays is what windows
+/// that fire at their end alone would have emitted. Says how many were taken away: upserts, retractions.
+fn without_early(lines: &[String]) -> Result<(Vec<String>, [u64; 2]), String> {
+    let mut early: BTreeMap<(String, String), BTreeSet<u64>> = BTreeMap::new();
+    let (mut rest, mut taken) = (Vec::new(), [0, 0]);
+    for line in lines {
+        let ResultLine { window, key, revision, op, firing, .. } =
+            serde_json::from_str(&format!("{line}}}")).map_err(|error| format!("{line}: {error}"))?;
+        let early = early.entry((format!("{} {}", window.start, window.end), key.to_string())).or_default();
+        match (op.as_str(), firing.as_str()) {
+            ("upsert", "early") => {
+                early.insert(revision);
+                taken[0] += 1;
+                continue;
+            }
+            ("retract", _) if early.remove(&revision) => {
+                taken[1] += 1;
+                continue;
+            }
+            _ => {}
+        }
+        let before = early.iter().filter(|early| **early < revision).count() as u64;
+        rest.push(
+            line.replace(&format!(",\"revision\":{revision},"), &format!(",\"revision\":{},", revision - before)),
+        );
+    }
+    Ok((rest, taken))
+}
+
+/// What the summary must say; so many results were early, and so many of them taken back.
+fn compare_summary(summary: &Summary, expected: &Whole, [early, early_retracted]: [u64; 2]) -> Result<(), String> {
+    let all = || expected.of_each.iter().flat_map(|expectation| &expectation.results);
     let results = |firing| {
-        let upserts = expected.results.iter().filter(|((.., op), _)| *op == Op::Upsert);
+        let upserts = all().filter(|((.., op), _)| *op == Op::Upsert);
         upserts.filter(|(_, contents)| contents.firing == firing).count() as u64
     };
-    let retracted = expected.results.keys().filter(|(.., op)| *op == Op::Retract).count() as u64;
+    let retracted = all().filter(|((.., op), _)| *op == Op::Retract).count() as u64 + early_retracted;
+    let in_no_window = expected.of_each.iter().map(|expectation| expectation.in_no_window).sum();
+    let count = all().count() as u64 + early + early_retracted;
+    let patient = expected.most_patient();
+    let refused_by_all = expected.late.iter().filter(|record| record.refused_by.is_empty());
     let mut dropped: BTreeMap<String, u64> = BTreeMap::new();
-    for record in expected.late.iter().chain(&expected.dead) {
+    for record in refused_by_all.chain(&patient.dead) {
         *dropped.entry(record.reason.clone()).or_default() += 1;
     }
     let said: BTreeMap<String, u64> =
         summary.dropped.iter().map(|(reason, count)| (reason.to_string(), *count)).collect();
     let pairs = [
-        ("events", summary.events, expected.accepted),
-        ("late", summary.late, expected.accepted_late),
-        ("filtered", summary.filtered, expected.filtered),
+        ("events", summary.events, patient.accepted),
+        ("late", summary.late, patient.accepted_late),
+        ("refused", summary.refused, expected.refused),
+        ("early", summary.early, early),
+        ("filtered", summary.filtered, patient.filtered),
         ("windows", summary.windows, results("on_time")),
         ("refined", summary.refined, results("late")),
         ("retracted", summary.retracted, retracted),
-        ("in_no_window", summary.in_no_window, expected.in_no_window),
-        ("results", summary.results, expected.results.len() as u64),
+        ("in_no_window", summary.in_no_window, in_no_window),
+        ("results", summary.results, count),
         ("open", summary.open, 0),
         ("tombstones", summary.tombstones, 0),
         ("replayed", summary.replayed, 0),
@@ -217,17 +271,28 @@ fn check(case: &Case) -> Result<(), String> {
     let files: Vec<PathBuf> = lines.iter().enumerate().map(write).collect();
     let records: Vec<Vec<Record>> =
         lines.into_iter().map(|lines| lines.into_iter().map(|(record, _)| record).collect()).collect();
-    let expected = expect(&records, case.time.rules);
+    let of_each = case.rules().enumerate().map(|(place, rules)| (case.name_of(place), expect(&records, rules)));
+    let expected = Whole::of(of_each.collect());
 
-    let [first, second] = case.runs.map(|plan| run(case, plan, &files));
-    compare(&first.results, &expected.results, case)?;
-    for output in [&first, &second] {
-        replay(&output.in_order, &expected.results)?;
+    let mut of_runs = Vec::new();
+    for output in case.runs.map(|plan| run(case, plan, &files)) {
+        let (mut early, mut results_of_run) = ([0, 0], Vec::new());
+        for (place, lines) in output.in_order.iter().enumerate() {
+            let results = &expected.of_each[place].results;
+            check_order(lines)?;
+            let (lines, taken) = without_early(lines)?;
+            replay(&lines, results)?;
+            let lines = job::sorted(lines);
+            compare(&lines, results, case, place)?;
+            early = [early[0] + taken[0], early[1] + taken[1]];
+            results_of_run.extend(lines);
+        }
+        of_runs.push(results_of_run);
         same("late", &output.late, &expected.late)?;
-        same("dead letter", &output.dead, &expected.dead)?;
-        compare_summary(&output.summary, &expected)?;
+        same("dead letter", &output.dead, &expected.most_patient().dead)?;
+        compare_summary(&output.summary, &expected, early)?;
     }
-    same("result of the second run", &second.results, &first.results)
+    same("result of the second run", &of_runs[1], &of_runs[0])
 }
 
 /// Both sorted.
@@ -339,6 +404,8 @@ fn small_case(values: Values, partitions: &[&[(i64, [Cell; 3])]]) -> Case {
     };
     Case {
         time: TimePlan { rules: Rules::tumbling(10, 20, 0), begin: 0, pace: 100 },
+        others: Vec::new(),
+        every_events: None,
         event: EventPlan { keys: Keys::Everything, values, rfc3339: true, filter: false },
         aggregates: AggregatePlan {
             enabled: vec!["count", "sum", "average", "min", "max", "stddev", "percentile"],

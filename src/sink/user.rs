@@ -77,6 +77,14 @@ impl<T: Send + 'static, S: EventSink<T> + ?Sized> EventSink<T> for Arc<S> {
         (**self).send(result).await
     }
 
+    async fn send_with(&self, result: T, info: ResultInfo) -> ProcessorResult<()> {
+        (**self).send_with(result, info).await
+    }
+
+    async fn retract_with(&self, result: T, info: ResultInfo) -> ProcessorResult<()> {
+        (**self).retract_with(result, info).await
+    }
+
     async fn retract(&self, result: T) -> ProcessorResult<()> {
         (**self).retract(result).await
     }

@@ -266,7 +266,7 @@ impl<'a> SliceTable<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{LatePolicy, WindowConfig, WindowKind};
+    use crate::config::{WindowConfig, WindowKind};
     use crate::time::Span;
     use crate::window::entries::EntryTable;
     use crate::window::keys::KeyTable;

@@ -16,6 +16,10 @@ pub const KEYS: u8 = 5;
 #[derive(Clone, Debug)]
 pub struct Case {
     pub time: TimePlan,
+    /// Further windows over the same events: with these there are definitions, else one kind.
+    pub others: Vec<Rules>,
+    /// Early results after so many events of each window and key.
+    pub every_events: Option<u64>,
     pub event: EventPlan,
     pub aggregates: AggregatePlan,
     pub partitions: Vec<PartitionPlan>,
@@ -201,15 +205,56 @@ impl Case {
         (text, kind)
     }
 
+    /// The rules of all window definitions.
+    pub fn rules(&self) -> impl Iterator<Item = Rules> {
+        std::iter::once(self.time.rules).chain(self.others.iter().copied())
+    }
+
+    /// What the window definition at this place is called, where there are several.
+    pub fn name_of(&self, place: usize) -> Option<String> {
+        (!self.others.is_empty()).then(|| format!("d{place}"))
+    }
+
+    /// Where the results of a definition go.
+    pub fn result_file(place: usize) -> String {
+        if place == 0 { "results.jsonl".to_owned() } else { format!("results-{place}.jsonl") }
+    }
+
+    /// What a definition computes: those beside the first one, the last aggregate alone.
+    pub fn aggregates_of(&self, place: usize) -> AggregatePlan {
+        let enabled = &self.aggregates.enabled;
+        let from = if place == 0 { 0 } else { enabled.len() - 1 };
+        AggregatePlan { enabled: enabled[from..].to_vec(), ..self.aggregates.clone() }
+    }
+
+    /// The section `windows`.
+    fn windows(&self, out: &Path) -> String {
+        let trigger = self.every_events.map(|n| format!("trigger: {{every_events: {n}}}, ")).unwrap_or_default();
+        if self.others.is_empty() {
+            let (policy, windows) = section(self.time.rules);
+            return format!("late_policy: {policy}, {trigger}{windows}");
+        }
+        let definition = |(place, rules)| {
+            let (policy, windows) = section(rules);
+            let (kind, rest) = windows.split_once(": {").expect("a kind and its settings");
+            let own = match place {
+                0 => String::new(),
+                _ => format!(
+                    "aggregation: {{enabled: {:?}}}, sinks: [{{type: file, path: {}}}], ",
+                    self.aggregates_of(place).enabled,
+                    crate::job::quoted(&out.join(Self::result_file(place)))
+                ),
+            };
+            format!("{{name: d{place}, type: {kind}, late_policy: {policy}, {own}{rest}")
+        };
+        let definitions: Vec<String> = self.rules().enumerate().map(definition).collect();
+        format!("{trigger}definitions: [{}]", definitions.join(", "))
+    }
+
     /// The configuration of a run that reads these files and writes into this directory.
     pub fn yaml(&self, run: RunPlan, files: &[PathBuf], out: &Path) -> String {
-        let Rules { windows, lateness, out_of_orderness, policy } = self.time.rules;
-        let (policy, lateness) = match policy {
-            Policy::Refine => ("refine", lateness),
-            Policy::FinalOnly => ("final_only", lateness),
-            Policy::Drop => ("drop", 0),
-        };
-        let windows = windows.yaml(lateness);
+        let out_of_orderness = self.time.rules.out_of_orderness;
+        let windows = self.windows(out);
         let path = |name: &str| crate::job::quoted(&out.join(name));
         let files: Vec<String> = files.iter().map(|file| crate::job::quoted(file)).collect();
         let mut yaml = format!(
@@ -221,7 +266,7 @@ impl Case {
         let emit_interval = run.emit_interval_ms.map(|ms| format!(", emit_interval: {ms}ms")).unwrap_or_default();
         write!(
             yaml,
-            "  windows: {{late_policy: {policy}, {windows}}}\n  \
+            "  windows: {{{windows}}}\n  \
              watermark: {{max_out_of_orderness: {out_of_orderness}ms{emit_interval}}}\n  \
              aggregation:\n    enabled: [{}]\n    relative_error: {}\n",
             self.aggregates.enabled.join(", "),
@@ -242,6 +287,16 @@ impl Case {
         .expect("text takes text");
         yaml
     }
+}
+
+/// The policy, and the section of the kind of windows.
+fn section(rules: Rules) -> (&'static str, String) {
+    let (policy, lateness) = match rules.policy {
+        Policy::Refine => ("refine", rules.lateness),
+        Policy::FinalOnly => ("final_only", rules.lateness),
+        Policy::Drop => ("drop", 0),
+    };
+    (policy, rules.windows.yaml(lateness))
 }
 
 impl EventPlan {

@@ -79,6 +79,8 @@ pub struct Refused {
     pub watermark: Option<i64>,
     pub late_by: Option<i64>,
     pub payload: String,
+    /// The names of the window definitions that refused it, where others took it.
+    pub refused_by: Vec<String>,
 }
 
 /// Which result: the window's bounds, the key's JSON, the revision, and whether it takes back.
@@ -112,6 +114,40 @@ pub struct Expectation {
     pub in_no_window: u64,
 }
 
+/// What must come out of several windows over the same partitions, from what must come out of each with its name.
+#[derive(Debug)]
+pub struct Whole {
+    /// By definition.
+    pub of_each: Vec<Expectation>,
+    pub late: Vec<Refused>,
+    /// How often one definition refused what another took.
+    pub refused: u64,
+}
+
+impl Whole {
+    pub fn of(of_each: Vec<(Option<String>, Expectation)>) -> Self {
+        let mut by_record: BTreeMap<Refused, Vec<String>> = BTreeMap::new();
+        for (name, expectation) in &of_each {
+            for record in &expectation.late {
+                by_record.entry(record.clone()).or_default().extend(name.clone());
+            }
+        }
+        let (mut late, mut refused) = (Vec::new(), 0);
+        for (record, names) in by_record {
+            let in_part = names.len() < of_each.len() && of_each.len() > 1;
+            refused += if in_part { names.len() as u64 } else { 0 };
+            late.push(Refused { refused_by: if in_part { names } else { Vec::new() }, ..record });
+        }
+        late.sort();
+        Self { of_each: of_each.into_iter().map(|(_, expectation)| expectation).collect(), late, refused }
+    }
+
+    /// What the most patient definition makes of the input: of events, any that it refuses is refused by all.
+    pub fn most_patient(&self) -> &Expectation {
+        self.of_each.iter().max_by_key(|expectation| expectation.accepted).expect("there is one at least")
+    }
+}
+
 /// An accepted event.
 #[derive(Clone, Debug)]
 pub struct Accepted<'a> {
@@ -136,6 +172,7 @@ pub fn expect(partitions: &[Vec<Record>], rules: Rules) -> Expectation {
                 watermark,
                 late_by,
                 payload: record.text.clone(),
+                refused_by: Vec::new(),
             };
             let (time, key, values) = match &record.kind {
                 Kind::Event { time, key, values } => (*time, key, values),

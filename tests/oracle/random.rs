@@ -74,12 +74,15 @@ fn windows() -> impl Strategy<Value = Windows> {
     prop_oneof![4 => tumbling, 4 => sliding, 4 => sessions, 1 => berlin]
 }
 
+fn policy() -> impl Strategy<Value = Policy> {
+    prop_oneof![6 => Just(Policy::Refine), 1 => Just(Policy::FinalOnly), 1 => Just(Policy::Drop)]
+}
+
 fn time_plan() -> impl Strategy<Value = TimePlan> {
     windows().prop_flat_map(|windows| {
         let scale = windows.scale();
         let out_of_orderness = select(vec![0, 1, scale / 3, scale, scale * 5 / 2]);
         let lateness = select(vec![0, 1, scale / 2, scale, scale * 4]);
-        let policy = prop_oneof![6 => Just(Policy::Refine), 1 => Just(Policy::FinalOnly), 1 => Just(Policy::Drop)];
         let pace = match windows {
             // A session is an accident where events come at the pace of its gap.
             Windows::Session { gap, .. } => select(vec![gap / 20, gap / 3, gap]),
@@ -92,7 +95,7 @@ fn time_plan() -> impl Strategy<Value = TimePlan> {
             // Before and behind 1970, and at no multiple of anything.
             _ => select(vec![-50 * scale, 1_000_000_000_007, 1_700_000_000_000]),
         };
-        (out_of_orderness, lateness, policy, pace, begin).prop_map(
+        (out_of_orderness, lateness, policy(), pace, begin).prop_map(
             move |(out_of_orderness, lateness, policy, pace, begin)| TimePlan {
                 rules: Rules { windows, lateness, out_of_orderness, policy },
                 begin,
@@ -135,8 +138,24 @@ fn run_plan() -> impl Strategy<Value = RunPlan> {
     })
 }
 
+/// Windows beside others over the same events; lateness in percent of their scale.
+fn other() -> impl Strategy<Value = (Windows, i64, Policy)> {
+    let lateness = select(vec![0i64, 50, 100, 400]);
+    (windows(), lateness, policy()).prop_map(|(windows, percent, policy)| {
+        let lateness = windows.scale() * percent / 100;
+        (windows, lateness, policy)
+    })
+}
+
 /// Any case.
 pub fn case() -> impl Strategy<Value = Case> {
-    (time_plan(), event_plan(), aggregate_plan(), partitions(), [run_plan(), run_plan()])
-        .prop_map(|(time, event, aggregates, partitions, runs)| Case { time, event, aggregates, partitions, runs })
+    let others = prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(other(), 1..=2)];
+    let every_events = prop_oneof![4 => Just(None), 1 => (1u64..6).prop_map(Some)];
+    let jobs = (time_plan(), others, every_events, event_plan(), aggregate_plan());
+    (jobs, partitions(), [run_plan(), run_plan()]).prop_map(|(job, partitions, runs)| {
+        let (time, others, every_events, event, aggregates) = job;
+        let of = |(windows, lateness, policy)| Rules { windows, lateness, policy, ..time.rules };
+        let others = others.into_iter().map(of).collect();
+        Case { time, others, every_events, event, aggregates, partitions, runs }
+    })
 }

@@ -3,9 +3,11 @@
 mod calls;
 #[path = "../support/kept.rs"]
 mod kept;
+mod named_windows;
 mod refused_pipelines;
 mod refused_records;
 mod results;
 mod running;
 mod sources;
+mod triggers;
 mod windows;

@@ -31,15 +31,14 @@ pub fn run(yaml: &str, workers: usize) -> Summary {
     }
 }
 
-/// The lines of a result file, sorted, without their last member `timestamp`: the only one that may differ between two runs.
-pub fn results(path: &Path) -> Vec<String> {
-    let mut lines = results_in_order(path);
+/// Sorted lines: in which order they were written depends on which worker was faster.
+pub fn sorted(mut lines: Vec<String>) -> Vec<String> {
     lines.sort_unstable();
     lines
 }
 
-/// The same lines in the order in which they were written.
-pub fn results_in_order(path: &Path) -> Vec<String> {
+/// The lines of a result file without their last member `timestamp`: the only one that may differ between two runs.
+pub fn results(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     text.lines()
         .map(|line| line.rsplit_once(",\"timestamp\":\"").expect("a result ends with its timestamp").0.to_owned())
