@@ -159,3 +159,34 @@ pub fn case() -> impl Strategy<Value = Case> {
         Case { time, others, every_events, event, aggregates, partitions, runs }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+
+    /// A kind that nobody draws is a kind that nothing tests.
+    #[test]
+    fn every_kind_of_windows_and_every_policy_is_drawn() {
+        let mut runner = TestRunner::deterministic();
+        let plan = time_plan();
+        let rules: Vec<Rules> =
+            (0..1_000).map(|_| plan.new_tree(&mut runner).expect("a plan").current().rules).collect();
+        let kinds: [fn(&Windows) -> bool; 7] = [
+            |windows| matches!(windows, Windows::Fixed { size, slide, .. } if size == slide),
+            |windows| matches!(windows, Windows::Fixed { size, slide, .. } if size > slide && size % slide == 0),
+            |windows| matches!(windows, Windows::Fixed { size, slide, .. } if size > slide && size % slide != 0),
+            |windows| matches!(windows, Windows::Fixed { size, slide, .. } if size < slide),
+            |windows| matches!(windows, Windows::Berlin { .. }),
+            |windows| matches!(windows, Windows::Session { max_length: None, .. }),
+            |windows| matches!(windows, Windows::Session { max_length: Some(_), .. }),
+        ];
+        for (number, is_kind) in kinds.iter().enumerate() {
+            for policy in [Policy::Refine, Policy::FinalOnly, Policy::Drop] {
+                let drawn = rules.iter().filter(|rules| is_kind(&rules.windows) && rules.policy == policy).count();
+                assert!(drawn > 0, "kind {number}, {policy:?}: none of {}", rules.len());
+            }
+        }
+    }
+}

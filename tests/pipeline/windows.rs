@@ -3,7 +3,7 @@
 use crate::calls::{Call, Kept, START, bounds, call, calls, expected, of_calls, run_into, with_late_calls};
 use llm_optimizer_processor::*;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Half a minute of silence in the middle.
 fn with_a_pause() -> impl Iterator<Item = Call> + Send + 'static {
@@ -74,6 +74,36 @@ async fn gaps_between_windows_and_zones_and_policies() {
         let summary = run_into(&kept, builder.with_late_policy(policy)).await;
         let dropped = if policy == LatePolicy::Drop { 3 } else { 0 };
         assert_eq!((summary.results, summary.dropped_late()), (results, dropped), "{policy:?}");
+    }
+}
+
+/// A producer's first event has the time at which clocks begin, and half a century lies between it and the next: no window of
+/// these years costs anything.
+#[tokio::test]
+async fn a_leap_over_half_a_century_is_made_at_once() {
+    let secs = Duration::from_secs;
+    let hourly = WindowKind::Tumbling {
+        size: time::Span::from_secs(3_600),
+        offset: time::Span::ZERO,
+        time_zone: Some("Europe/Berlin".parse().unwrap()),
+    };
+    let events = || [call(5_000, "opus", 1.0), call(START, "opus", 2.0), call(START + 1_000, "haiku", 3.0)];
+    let kinds: [(&str, PipelineBuilder<Call>, u64); 4] = [
+        ("tumbling", of_calls().with_tumbling_window(secs(1)), 3),
+        ("sliding", of_calls().with_sliding_window(secs(600), secs(1)), 3 * 600),
+        ("sessions", of_calls().with_session_window(secs(30)), 3),
+        ("by the clocks of a zone", of_calls().with_windows(hourly), 3),
+    ];
+    for (kind, builder, windows) in kinds {
+        let (kept, begun) = (Kept::default(), Instant::now());
+        let summary = run_into(&kept, builder.with_iterator_source(events()).with_parallelism(2)).await;
+        assert!(begun.elapsed() < secs(10), "{kind}: {:?}", begun.elapsed());
+        assert_eq!((summary.events, summary.windows, summary.open), (3, windows, 0), "{kind}");
+        let kept = kept.0.lock().unwrap();
+        assert_eq!(kept.len() as u64, windows, "{kind}");
+        let contents = kept.iter().map(|result| (&result.results["count"], result.results["sum"].as_f64().unwrap()));
+        let of_one = |value: f64| contents.clone().filter(|found| *found == (&1.into(), value)).count() as u64;
+        assert_eq!([1.0, 2.0, 3.0].map(of_one), [windows / 3; 3], "{kind}");
     }
 }
 
