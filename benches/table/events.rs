@@ -66,9 +66,14 @@ pub fn job(source: &str, sink: &str) -> Job {
 
 /// The same with further lines of the configuration.
 pub fn job_with(source: &str, sink: &str, further: &str) -> Job {
+    job_of("{tumbling: {size_secs: 60}}", source, sink, further)
+}
+
+/// The same with other windows.
+pub fn job_of(windows: &str, source: &str, sink: &str, further: &str) -> Job {
     let text = format!(
         "processor:\n  job: bench\n  source: {source}\n  event: {{key: [data.model, data.region], values: [data.latency_ms]}}\n  \
-         windows: {{tumbling: {{size_secs: 60}}}}\n  watermark: {{max_out_of_orderness_secs: 5}}\n  sinks: {sink}\n  metrics: {{enabled: false}}\n{further}"
+         windows: {windows}\n  watermark: {{max_out_of_orderness_secs: 5}}\n  sinks: {sink}\n  metrics: {{enabled: false}}\n{further}"
     );
     let loaded = config::load_str("bench", &text, std::iter::empty()).unwrap_or_else(|errors| panic!("{errors}"));
     Job::from_config(loaded.config).expect("a job")

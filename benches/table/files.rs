@@ -1,6 +1,6 @@
 //! JSON lines to results, against a loop that only parses.
 
-use super::events::{self, file_source, folder, job, write_files};
+use super::events::{self, file_source, folder, job, job_of, write_files};
 use super::measure::{Table, cpu, in_turn, wall};
 use llm_optimizer_processor::config::{self, ProcessorConfig};
 use llm_optimizer_processor::event::{Decoder, JsonDecoder, RowScratch};
@@ -22,6 +22,23 @@ fn one_file(table: &mut Table) {
     table.ratio("JSON lines file -> results, 1 worker (CPU)", floor, time, EVENTS, ">= 0.80");
 }
 
+/// Three window definitions, of each kind one, all with all aggregates: what is read is read and sent once. The floor is the
+/// first of them alone.
+const THREE: &str = "{definitions: [{name: minutes, type: tumbling, size: 60s}, \
+                     {name: sliding, type: sliding, size: 10m, slide: 1m}, {name: visits, type: session, gap: 30s}]}";
+
+/// Three definitions over one file, against one.
+fn definitions(table: &mut Table) {
+    let folder = folder();
+    let one = write_files(folder.path(), 1, EVENTS);
+    let sink = format!("[{{type: file, path: \"{}\", mode: atomic}}]", folder.path().join("results.jsonl").display());
+    let (floor, time) = in_turn(
+        || cpu(|| assert_eq!(events::run(job(&file_source(&one), &sink), 1).events, EVENTS)),
+        || cpu(|| assert_eq!(events::run(job_of(THREE, &file_source(&one), &sink, ""), 1).events, EVENTS)),
+    );
+    table.ratio("three window definitions over one stream, to one, JSON lines (CPU)", floor, time, EVENTS, ">= 0.6");
+}
+
 /// Four files, by one worker and by two.
 fn four_files(table: &mut Table) {
     let folder = folder();
@@ -39,6 +56,9 @@ fn four_files(table: &mut Table) {
 pub fn run(table: &mut Table) {
     if table.wants("files-1") {
         one_file(table);
+    }
+    if table.wants("files-definitions") {
+        definitions(table);
     }
     if table.wants("files-4") {
         four_files(table);

@@ -116,8 +116,10 @@ fn result(record: &ReadRecord) -> (String, String) {
 fn key_of(result: &str) -> String {
     let value: Value = serde_json::from_str(result).unwrap_or_else(|error| panic!("{error}: {result}"));
     let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("no text: {result}")).to_owned();
+    let name = &value["window"]["name"];
+    let name = if name.is_null() { String::new() } else { format!(",\"name\":{name}") };
     format!(
-        "{{\"key\":{{\"model\":\"{}\",\"region\":\"{}\"}},\"start\":\"{}\",\"end\":\"{}\"}}",
+        "{{\"key\":{{\"model\":\"{}\",\"region\":\"{}\"}},\"start\":\"{}\",\"end\":\"{}\"{name}}}",
         text(&value["key"]["model"]),
         text(&value["key"]["region"]),
         text(&value["window"]["start"]),

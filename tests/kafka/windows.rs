@@ -1,7 +1,7 @@
 //! Restarts of jobs whose windows overlap or grow: nothing is lost, nothing is written that lacks events, and the offsets that
 //! are committed never pass a record that an open window needs.
 
-use crate::events::{BASE, Results, closing, event, numbered, results_of_files, results_of_runs};
+use crate::events::{BASE, Results, closing, event, numbered, results_in, results_of_files, results_of_runs};
 use crate::program::{Program, Setup};
 use kafka_broker::{Broker, TestRecord, fresh};
 use std::ops::Range;
@@ -112,4 +112,47 @@ fn windows_that_overlap_are_whole_after_a_restart() {
         let offset = broker.committed(&setup.group, &setup.topic, 1).expect("it is committed").0;
         assert!((900..2_000).contains(&offset), "{offset} is committed");
     });
+}
+
+#[test]
+fn several_windows_over_one_topic_are_whole_after_a_restart() {
+    let windows = "definitions: [{name: overlapping, type: sliding, size: 10s, slide: 3s}, \
+                   {name: sessions, type: session, gap: 900ms}]";
+    let (broker, setup, results) = setup("definitions", windows);
+    run_in_parts(broker, &setup, &results, || {
+        let offset = broker.committed(&setup.group, &setup.topic, 0).expect("it is committed").0;
+        assert!(offset <= first_of_long(), "{offset} is committed, while a session needs {}", first_of_long());
+    });
+    let (all, _) = results_of_runs(broker, &results);
+    let named = |name: &str| all.keys().filter(|key| key.ends_with(&format!(",\"name\":\"{name}\"}}"))).count();
+    assert!(
+        named("overlapping") > 100 && named("sessions") > 100 && named("overlapping") + named("sessions") == all.len()
+    );
+}
+
+#[test]
+fn windows_of_each_name_may_have_a_topic_of_their_own() {
+    let (broker, single, results) = setup("topics", "tumbling: {size: 10s}");
+    let other = format!("{results}-30");
+    broker.create_topic(&other, 1, &[]);
+    let windows = format!(
+        "definitions: [{{name: tens, type: tumbling, size: 10s, sinks: [{{type: kafka}}]}}, \
+         {{name: thirties, type: tumbling, size: 30s, sinks: [{{type: kafka, topic: {other}}}]}}]"
+    );
+    let several = Setup { windows: Some(windows), ..single.clone() };
+    broker.produce(&several.topic, "lz4", stretch(0..1_000).into_iter().chain(closing(2)));
+    let mut program = Program::run(&several);
+    wait_for_frontier(&mut program, 86_000);
+    assert_eq!(program.stop().code, Some(0));
+    for (topic, name, size) in [(&results, "tens", "10s"), (&other, "thirties", "30s")] {
+        let alone = Setup { windows: Some(format!("tumbling: {{size: {size}}}")), ..single.clone() };
+        let name = format!(",\"name\":\"{name}\"");
+        let without_name = |text: &String| {
+            assert!(text.contains(&name), "{text}");
+            text.replace(&name, "")
+        };
+        let found = results_in(broker, topic);
+        let found = found.iter().map(|(key, text)| (without_name(key), without_name(text))).collect();
+        assert_same(&found, &results_of_files(&alone, broker, 2));
+    }
 }

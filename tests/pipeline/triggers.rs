@@ -85,8 +85,11 @@ fn after_every(n: u64, events: &[Call], windows: impl Fn(i64) -> Vec<(i64, i64)>
     early
 }
 
+/// Whether it is taken back, bounds, count, sum and revision.
+type Early = (bool, (i64, i64), u64, f64, u32);
+
 /// The same of sessions ended by a silence of `gap`, of events in order; with what is taken back.
-fn sessions_after_every(n: u64, events: &[Call], gap: i64) -> Vec<(bool, (i64, i64), u64, f64, u32)> {
+fn sessions_after_every(n: u64, events: &[Call], gap: i64) -> Vec<Early> {
     let (mut early, mut first, mut last) = (Vec::new(), i64::MIN, i64::MIN);
     let (mut count, mut sum) = (0, 0.0);
     let mut standing: Option<((i64, i64), u64, f64, u32)> = None;

@@ -73,13 +73,22 @@ pub(crate) fn java(home: &Path) -> Command {
 fn jars() -> &'static Path {
     static JARS: OnceLock<PathBuf> = OnceLock::new();
     JARS.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/kafka-jars.sh");
+        let script = checkout().join("scripts/kafka-jars.sh");
         let output = Command::new(&script).stderr(Stdio::inherit()).output().expect("scripts/kafka-jars.sh can be run");
         let said = String::from_utf8_lossy(&output.stdout);
         let folder = said.lines().last().unwrap_or_default();
         assert!(output.status.success() && !folder.is_empty(), "no Kafka jars: scripts/kafka-jars.sh says above why");
         PathBuf::from(folder)
     })
+}
+
+/// The checkout in which cargo runs this. Checkouts that share a target folder share this crate's code, so it cannot know it from
+/// where it was compiled.
+fn checkout() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests and benches, and says where");
+    let package = PathBuf::from(package);
+    let root = package.ancestors().find(|folder| folder.join("scripts/kafka-jars.sh").exists());
+    root.unwrap_or_else(|| panic!("no scripts/kafka-jars.sh in {} or above it", package.display())).to_owned()
 }
 
 /// A folder for one broker. Those of test processes that are gone are removed.
