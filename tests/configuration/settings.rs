@@ -3,6 +3,7 @@
 use crate::loading::{load_with, loaded};
 use llm_optimizer_processor::config::*;
 use llm_optimizer_processor::time::Span;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 #[test]
@@ -108,4 +109,42 @@ fn two_writers_of_standard_output_are_a_warning() {
     let warning = "test.yaml:1: sinks[1]: console and stdout both write to standard output; their lines will be mixed";
     assert_eq!(loaded.warnings, [warning]);
     assert!(loaded.report().starts_with("# warning: test.yaml:1: sinks[1]"));
+}
+
+#[test]
+fn definitions_inherit_what_they_do_not_say() {
+    let text = "processor: {source: stdin, aggregation: {enabled: [count, percentile], percentiles: [90]}, windows: {late_policy: \
+                final_only, trigger: {every: 1s, early: true}, definitions: [{name: a, type: tumbling, size: 5s}, {name: b, type: \
+                session, gap: 1m, late_policy: refine, trigger: {every: never, early: false, every_events: 10}, aggregation: \
+                {enabled: [max]}, sinks: [stdout, {type: file, path: b}]}, {name: c, type: sliding, size: 5s, slide: 2s, trigger: \
+                {complete: 0.9}, sinks: [stdout]}]}, sinks: [{type: file, path: a}]}";
+    let loaded = load_with(text, &[]);
+    let [a, b, c] = &loaded.config.definitions[..] else { panic!("{:?}", loaded.config.definitions) };
+    let names = [a, b, c].map(|definition| definition.name.as_deref().unwrap());
+    assert_eq!(names, ["a", "b", "c"]);
+    assert_eq!(a.windows.kind, WindowKind::tumbling(Span::from_secs(5)));
+    assert_eq!(
+        [a, b, c].map(|of| of.windows.late_policy),
+        [LatePolicy::FinalOnly, LatePolicy::Refine, LatePolicy::FinalOnly]
+    );
+    let second = Some(Duration::from_secs(1));
+    assert_eq!(a.windows.trigger, TriggerConfig { every: second, complete: Some(0.5), ..TriggerConfig::NONE });
+    assert_eq!(b.windows.trigger, TriggerConfig { every_events: NonZeroU64::new(10), ..TriggerConfig::NONE });
+    assert_eq!(c.windows.trigger, TriggerConfig { every: second, complete: Some(0.9), ..TriggerConfig::NONE });
+    assert_eq!(a.aggregation, loaded.config.aggregation);
+    assert_eq!((b.aggregation.enabled.as_slice(), b.aggregation.percentiles.len()), (&[AggregateKind::Max][..], 0));
+    // Equal sinks are one sink.
+    assert_eq!(loaded.config.sinks.len(), 3);
+    assert_eq!([a, b, c].map(|of| of.sinks.clone().unwrap()), [vec![0], vec![1, 2], vec![1]]);
+
+    let again = load_with(&loaded.effective.render(), &[]);
+    assert_eq!(again.config, loaded.config, "{}", loaded.effective.render());
+}
+
+#[test]
+fn sinks_that_nobody_writes_to_are_told_of() {
+    let text = "processor: {source: stdin, windows: {definitions: [{name: a, type: tumbling, size: 5s, sinks: [stdout]}]}, sinks: \
+                [{type: file, path: a}]}";
+    let warnings = load_with(text, &[]).warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("every window definition has its own"), "{warnings:?}");
 }

@@ -78,7 +78,7 @@ pub(super) fn trigger(reader: &mut Reader, section: &Section<'_>, inherited: Tri
     let every = inherited.every.map(|every| every.as_millis() as i64);
     let every = reader.optional_duration(&section, "every", Unit::Seconds, every);
     let early = reader.flag(&section, "early", inherited.complete.is_some());
-    let default = inherited.complete.or(early.value.then_some(HALF));
+    let default = inherited.complete.or(Some(HALF)).filter(|_| early.value);
     let share = |node: &Node| values::number(node, 0.0..=1.0);
     let complete = reader.optional(&section, "complete", default, share, f64::to_string);
     if early.sound && !early.value && complete.written() && complete.value.is_some() {
