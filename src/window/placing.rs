@@ -23,6 +23,8 @@ use std::ops::Range;
 
 /// The most slices of which a table is made.
 const MOST_SLICES: u64 = 256;
+/// The fewest rows for each slice and key for which it is worth it to remember the entries that were found.
+const ROWS_PER_ENTRY: usize = 8;
 /// The fewest rows a slice for which making a table is worth it.
 const FEWEST_ROWS: u64 = 4;
 
@@ -107,18 +109,28 @@ impl<F: FnMut(EventTime)> Placing<'_, F> {
         ids: &mut Vec<AccumulatorId>,
     ) -> u64 {
         let mut table = SliceTable::new(slices, cells);
-        for stretch in rows.stretches() {
-            for (time, key) in rows.times[stretch.clone()].iter().zip(&rows.keys[stretch]) {
-                let place = cells.number(*time);
-                let slot = self.dictionary[*key as usize];
-                let id = match table.at[place].entries.get(slot) {
-                    Some(id) => id,
-                    None => {
-                        let slice = table.take(place, |window| self.open(window));
-                        self.entry(slice, *key)
-                    }
-                };
-                ids.push(id);
+        let width = self.dictionary.len();
+        match cells.count as usize * width * ROWS_PER_ENTRY <= rows.times.len() {
+            true => {
+                // The id plus one of what was found in this batch, by slice and key: most rows look no further.
+                let mut found = vec![0; cells.count as usize * width];
+                for stretch in rows.stretches() {
+                    let rows = rows.times[stretch.clone()].iter().zip(&rows.keys[stretch]);
+                    ids.extend(rows.map(|(time, key)| {
+                        let place = cells.number(*time);
+                        let known = &mut found[place * width + *key as usize];
+                        if *known == 0 {
+                            *known = self.entry_in(&mut table, place, *key).index() as u32 + 1;
+                        }
+                        AccumulatorId::from_index(*known as usize - 1)
+                    }));
+                }
+            }
+            false => {
+                for stretch in rows.stretches() {
+                    let rows = rows.times[stretch.clone()].iter().zip(&rows.keys[stretch]);
+                    ids.extend(rows.map(|(time, key)| self.entry_in(&mut table, cells.number(*time), *key)));
+                }
             }
         }
         match table.give_back() {
@@ -130,6 +142,18 @@ impl<F: FnMut(EventTime)> Placing<'_, F> {
                     slices.get(&end).is_some_and(|slice| !slice.in_a_window)
                 };
                 times.filter(outside).count() as u64
+            }
+        }
+    }
+
+    /// The entry of a key, by its number in the dictionary, in a slice of the table.
+    #[inline(always)]
+    fn entry_in(&mut self, table: &mut SliceTable<'_>, place: usize, key: u32) -> AccumulatorId {
+        match table.at[place].entries.get(self.dictionary[key as usize]) {
+            Some(id) => id,
+            None => {
+                let slice = table.take(place, |window| self.open(window));
+                self.entry(slice, key)
             }
         }
     }
