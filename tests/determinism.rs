@@ -97,9 +97,8 @@ fn output(out: &Path, processes: usize) -> Output {
         lines.sort_unstable();
         lines
     };
-    let mut results: Vec<String> = paths("results").iter().flat_map(|path| job::results(path)).collect();
-    results.sort_unstable();
-    Output { results, late: lines("late"), dead: lines("dead") }
+    let results = paths("results").iter().flat_map(|path| job::results(path)).collect();
+    Output { results: job::sorted(results), late: lines("late"), dead: lines("dead") }
 }
 
 fn run_workers(job: Job, files: &[PathBuf], workers: usize) -> Output {
