@@ -172,7 +172,7 @@ impl<'a> Share<'a> {
             clock: Rc::new(EventTime::now),
             written: self.written(),
             sinks_are_behind: Rc::new(move || hub.backlog_rows() > limit),
-            completeness: Rc::new(move || Completeness::new(words.watermarks())),
+            completeness: Rc::new(move || words.watermarks().map_or_else(Completeness::default, Completeness::new)),
             control: self.running.control().clone(),
             observer: Box::new(move |turn| watch.turn(turn)),
         }

@@ -199,8 +199,8 @@ impl SourceOperator {
     fn finish(&mut self, say: impl FnOnce(&Capability<Time>, PeerWord)) {
         if let Some(capabilities) = self.capabilities.take() {
             // Of what has ended, nobody waits for a partition.
-            let ended = self.word().watermarks.iter().map(|_| EventTime::MAX).collect();
-            let word = PeerWord { least_active: None, watermarks: ended, ..self.word() };
+            let mut word = PeerWord { least_active: None, ..self.word() };
+            word.watermarks.iter_mut().flatten().for_each(|watermark| *watermark = EventTime::MAX);
             self.settings.peers.hear(word.clone());
             say(&capabilities.words, word);
         }
@@ -248,9 +248,9 @@ impl SourceOperator {
         let least_active = if self.intake.is_ready() { least_active } else { Some(EventTime::MIN) };
         let greatest = partitions().map(|p| p.watermark.watermark()).max().unwrap_or(EventTime::MIN);
         let complete_at = self.intake.complete_at();
-        let told = partitions().filter(|_| self.settings.tells_watermarks);
         let watermark = |p: &Partition| if p.is_active() { p.watermark.watermark() } else { EventTime::MAX };
-        let watermarks = told.map(watermark).collect();
+        let tells = self.settings.tells_watermarks && self.intake.is_ready();
+        let watermarks = tells.then(|| partitions().map(watermark).collect());
         PeerWord { worker: self.settings.worker, least_active, greatest, complete_at, watermarks }
     }
 

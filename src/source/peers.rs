@@ -26,8 +26,9 @@ pub struct PeerWord {
     pub greatest: EventTime,
     /// Where everything is complete that its events are part of; [`EventTime::MIN`] where it had none.
     pub complete_at: EventTime,
-    /// The watermark of each of its partitions, [`EventTime::MAX`] for one that is idle or has ended; none where nobody asks.
-    pub watermarks: Vec<EventTime>,
+    /// The watermark of each of its partitions, [`EventTime::MAX`] for one that is idle or has ended; `None` where nobody asks, and
+    /// while it does not know its partitions.
+    pub watermarks: Option<Vec<EventTime>>,
 }
 
 /// The last word of every worker. Clones are the same table.
@@ -44,7 +45,7 @@ impl PeerTable {
             least_active: Some(EventTime::MIN),
             greatest: EventTime::MIN,
             complete_at: EventTime::MIN,
-            watermarks: Vec::new(),
+            watermarks: None,
         };
         Self { words: Rc::new(RefCell::new((0..peers).map(silent).collect())) }
     }
@@ -63,9 +64,11 @@ impl PeerTable {
         least_active.unwrap_or_else(|| words.iter().map(|word| word.greatest).max().unwrap_or(EventTime::MIN))
     }
 
-    /// The watermarks of all partitions of all workers, as far as they were said.
-    pub fn watermarks(&self) -> Vec<EventTime> {
-        self.words.borrow().iter().flat_map(|word| word.watermarks.iter().copied()).collect()
+    /// The watermarks of all partitions of all workers; `None` until every worker has said them.
+    pub fn watermarks(&self) -> Option<Vec<EventTime>> {
+        let words = self.words.borrow();
+        let of_each: Option<Vec<&Vec<EventTime>>> = words.iter().map(|word| word.watermarks.as_ref()).collect();
+        of_each.map(|of_each| of_each.into_iter().flatten().copied().collect())
     }
 
     /// Where everything is complete that the events of all workers are part of, if no worker has an active partition.
@@ -101,7 +104,7 @@ mod tests {
             least_active: least_active.map(EventTime::from_millis),
             greatest: EventTime::from_millis(greatest),
             complete_at: EventTime::from_millis(greatest + 10),
-            watermarks: vec![EventTime::from_millis(greatest)],
+            watermarks: Some(vec![EventTime::from_millis(greatest)]),
         }
     }
 
@@ -116,9 +119,10 @@ mod tests {
     fn the_idle_follow_the_slowest_that_reads() {
         let table = PeerTable::new(3);
         table.hear(word(0, None, 90));
+        assert_eq!(table.watermarks(), None, "two have not spoken");
         table.hear(word(1, Some(40), 70));
         table.hear(word(2, Some(60), 60));
-        assert_eq!(table.watermarks(), [90, 70, 60].map(EventTime::from_millis));
+        assert_eq!(table.watermarks(), Some([90, 70, 60].map(EventTime::from_millis).to_vec()));
         assert_eq!(table.where_the_others_are(), EventTime::from_millis(40));
     }
 
