@@ -34,6 +34,7 @@ mod redact;
 mod schema;
 mod section;
 mod values;
+mod windows;
 
 pub use effective::Effective;
 pub use env::environment;
@@ -41,6 +42,7 @@ pub use errors::{ConfigError, ConfigErrors};
 pub use model::*;
 pub use raw::Origin;
 pub use values::parse_duration;
+pub use windows::*;
 
 use raw::{Node, Value};
 use reader::Reader;

@@ -3,11 +3,12 @@
 use super::output::{self, Placed};
 use super::windows::{self, Kind};
 use super::{aggregation, job_name};
-use crate::config::model::{AggregationConfig, LatePolicy, SinkConfig, TriggerConfig, WindowConfig, WindowDefinition};
+use crate::config::model::{AggregationConfig, SinkConfig};
 use crate::config::raw::Node;
 use crate::config::reader::{Reader, items};
 use crate::config::section::Section;
 use crate::config::values::{self, Problem};
+use crate::config::{LatePolicy, TriggerConfig, WindowConfig, WindowDefinition};
 use crate::event::DefinitionIndex;
 
 /// Keys that belong to some kinds of windows and not to others.

@@ -1,11 +1,12 @@
 //! `windows` and `watermark`.
 
 use super::millis;
-use crate::config::model::{LatePolicy, TriggerConfig, WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind};
+use crate::config::model::{WatermarkConfig, WatermarkStrategy};
 use crate::config::raw::{Node, Origin};
 use crate::config::reader::{Reader, Setting};
 use crate::config::section::Section;
 use crate::config::values::{self, Problem, Unit};
+use crate::config::{LatePolicy, TriggerConfig, WindowConfig, WindowKind};
 use crate::time::Span;
 use crate::window::{TimeZone, is_calendar_size};
 use std::num::NonZeroU64;
