@@ -4,6 +4,7 @@
 //! With triggers rows go into their windows one at a time, so that a trigger that counts sees each; jobs without triggers do not
 //! pay for that. An early result of windows that overlap is combined from the window's slices each time.
 
+use super::keys::KeySlot;
 use super::panes::{PaneId, Turn};
 use super::results::{Label, ResultMaker};
 use super::state::WindowState;
@@ -87,7 +88,7 @@ impl WindowState {
     }
 
     /// Takes note of an event that is in its window, and asks the triggers.
-    pub(super) fn note(&mut self, id: PaneId, key: super::keys::KeySlot, time: EventTime) {
+    pub(super) fn note(&mut self, id: PaneId, key: KeySlot, time: EventTime) {
         if let Some(panes) = &mut self.panes {
             panes.note(id, key, time);
             self.ask(id);
@@ -167,7 +168,7 @@ impl WindowState {
     }
 
     /// Lets go of the pane of a window and key that fires at its end. Returns whether it is to be purged.
-    pub(super) fn close_pane(&mut self, window: TimeWindow, key: super::keys::KeySlot) -> bool {
+    pub(super) fn close_pane(&mut self, window: TimeWindow, key: KeySlot) -> bool {
         let Some(panes) = &mut self.panes else { return false };
         let Some(pane) = panes.remove(PaneId::Window(window.end, key)) else { return false };
         let purges = panes.should_purge(&pane, window, self.keys.get(key));
