@@ -73,16 +73,25 @@ impl Stretch {
         self.furthest <= bound.as_millis().unsigned_abs()
     }
 
-    /// The events that are further behind than `max_out_of_orderness`: their places in `times`, of which the stretch was made,
-    /// and the watermarks that they are behind.
-    pub fn beyond(&self, max_out_of_orderness: Span, times: &[EventTime]) -> impl Iterator<Item = (usize, EventTime)> {
+    /// Calls `found` with each event that is further behind than `max_out_of_orderness`: its place in `times`, of which the
+    /// stretch was made, and the watermark that it is behind.
+    pub fn beyond(&self, max_out_of_orderness: Span, times: &[EventTime], mut found: impl FnMut(usize, EventTime)) {
+        const AT_ONCE: usize = 64;
         let bound = max_out_of_orderness.as_millis().unsigned_abs();
         let mut latest = self.before;
-        times.iter().enumerate().filter_map(move |(place, time)| {
-            latest = latest.max(*time);
-            let watermark = latest.saturating_sub(max_out_of_orderness);
-            (behind(latest, *time) > bound).then_some((place, watermark))
-        })
+        let mut late = [(0, EventTime::MIN); AT_ONCE];
+        for (chunk, times) in times.chunks(AT_ONCE).enumerate() {
+            let mut count = 0;
+            for (place, time) in times.iter().enumerate() {
+                latest = latest.max(*time);
+                // Written always, and kept if it is late: a branch would be guessed wrong with every late event.
+                late[count % AT_ONCE] = (chunk * AT_ONCE + place, latest);
+                count += usize::from(behind(latest, *time) > bound);
+            }
+            for (place, latest) in &late[..count] {
+                found(*place, latest.saturating_sub(max_out_of_orderness));
+            }
+        }
     }
 }
 

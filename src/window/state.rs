@@ -261,6 +261,8 @@ impl WindowState {
     fn stash_refinements(&mut self, batch: &RowBatch, new_output_time: &mut impl FnMut(EventTime)) -> Vec<u32> {
         let mut stashed = Vec::new();
         let windowing = self.settings.windowing;
+        // A slice that holds both a row and the watermark it is behind: no window of the row has ended.
+        let mut both: Option<TimeWindow> = None;
         for LateRow { row, late } in &batch.late {
             if late.refused_by.contains(self.settings.definition) {
                 stashed.push(*row);
@@ -268,7 +270,11 @@ impl WindowState {
             }
             let time = EventTime::from_millis(batch.times[*row as usize]);
             let watermark = late.watermark.saturating_sub(windowing.delay());
+            if both.is_some_and(|slice| slice.start <= time && watermark < slice.end) {
+                continue;
+            }
             if !windowing.waits(time, watermark) {
+                both = windowing.slicing().map(|_| windowing.slice(time)).filter(|slice| watermark < slice.end);
                 continue;
             }
             let refinement = self.waiting_row(batch, *row as usize);

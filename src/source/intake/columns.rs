@@ -90,11 +90,11 @@ impl Intake {
         }
         self.late_rows.clear();
         if !stretch.is_within(bound) {
-            let late = stretch.beyond(bound, times);
-            self.late_rows.extend(late.map(|(row, watermark)| LateRow {
-                row: row as u32,
-                late: Late { watermark, refused_by: DefinitionSet::NONE },
-            }));
+            let late_rows = &mut self.late_rows;
+            stretch.beyond(bound, times, |row, watermark| {
+                let late = Late { watermark, refused_by: DefinitionSet::NONE };
+                late_rows.push(LateRow { row: row as u32, late });
+            });
         }
         let late = self.late_rows.len() as u64;
         partition.disorder.record_all(stretch, times, late);
