@@ -1,6 +1,6 @@
 //! The sources other than Kafka, polled as a worker polls them, into a real intake.
 
-use llm_optimizer_processor::config::model::{
+use llm_optimizer_processor::config::{
     ErrorPolicy, GeneratorConfig, WatermarkConfig, WatermarkStrategy, WindowConfig, WindowKind,
 };
 use llm_optimizer_processor::event::{
