@@ -72,27 +72,6 @@ impl Stretch {
     pub fn is_within(&self, bound: Span) -> bool {
         self.furthest <= bound.as_millis().unsigned_abs()
     }
-
-    /// Calls `found` with each event that is further behind than `max_out_of_orderness`: its place in `times`, of which the
-    /// stretch was made, and the watermark that it is behind.
-    pub fn beyond(&self, max_out_of_orderness: Span, times: &[EventTime], mut found: impl FnMut(usize, EventTime)) {
-        const AT_ONCE: usize = 64;
-        let bound = max_out_of_orderness.as_millis().unsigned_abs();
-        let mut latest = self.before;
-        let mut late = [(0, EventTime::MIN); AT_ONCE];
-        for (chunk, times) in times.chunks(AT_ONCE).enumerate() {
-            let mut count = 0;
-            for (place, time) in times.iter().enumerate() {
-                latest = latest.max(*time);
-                // Written always, and kept if it is late: a branch would be guessed wrong with every late event.
-                late[count % AT_ONCE] = (chunk * AT_ONCE + place, latest);
-                count += usize::from(behind(latest, *time) > bound);
-            }
-            for (place, latest) in &late[..count] {
-                found(*place, latest.saturating_sub(max_out_of_orderness));
-            }
-        }
-    }
 }
 
 /// The distribution of how far events were behind the latest one before them.
@@ -115,17 +94,46 @@ impl Disorder {
         self.late += u64::from(late);
     }
 
-    /// Counts the events of a stretch, of which so many were late under the bound in force.
-    pub fn record_all(&mut self, stretch: Stretch, times: &[EventTime], late: u64) {
-        self.late += late;
-        self.make_room_for(stretch.furthest);
+    /// Counts the events of a stretch, of which none is late.
+    fn record_on_time(&mut self, stretch: Stretch, times: &[EventTime]) {
         let buckets = self.buckets.as_mut_slice();
         let mut latest = stretch.before;
         for time in times {
             latest = latest.max(*time);
-            // None is further behind than the furthest, for which there is room.
-            if let Some(bucket) = buckets.get_mut(bucket_of(behind(latest, *time))) {
-                *bucket += 1;
+            count_in(buckets, behind(latest, *time));
+        }
+    }
+
+    /// Counts the events of a stretch, and calls `late` with each that is further behind than `max_out_of_orderness`, the bound in
+    /// force: its place in `times`, of which the stretch was made, and the watermark that it is behind.
+    pub fn record_all(
+        &mut self,
+        stretch: Stretch,
+        times: &[EventTime],
+        max_out_of_orderness: Span,
+        mut late: impl FnMut(usize, EventTime),
+    ) {
+        const AT_ONCE: usize = 64;
+        self.make_room_for(stretch.furthest);
+        if stretch.is_within(max_out_of_orderness) {
+            return self.record_on_time(stretch, times);
+        }
+        let bound = max_out_of_orderness.as_millis().unsigned_abs();
+        let mut latest = stretch.before;
+        let mut found = [(0, EventTime::MIN); AT_ONCE];
+        for (chunk, times) in times.chunks(AT_ONCE).enumerate() {
+            let mut count = 0;
+            for (place, time) in times.iter().enumerate() {
+                latest = latest.max(*time);
+                let behind = behind(latest, *time);
+                count_in(&mut self.buckets, behind);
+                // Written always, and kept if it is late: a branch would be guessed wrong with every late event.
+                found[count % AT_ONCE] = (chunk * AT_ONCE + place, latest);
+                count += usize::from(behind > bound);
+            }
+            self.late += count as u64;
+            for (place, latest) in &found[..count] {
+                late(*place, latest.saturating_sub(max_out_of_orderness));
             }
         }
     }
@@ -220,6 +228,14 @@ fn behind(latest: EventTime, time: EventTime) -> u64 {
     latest.as_millis().wrapping_sub(time.as_millis()) as u64
 }
 
+/// Counts an event that is no further behind than the buckets reach.
+#[inline]
+fn count_in(buckets: &mut [u64], behind: u64) {
+    if let Some(bucket) = buckets.get_mut(bucket_of(behind)) {
+        *bucket += 1;
+    }
+}
+
 fn span(millis: u64) -> Span {
     Span::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
@@ -274,8 +290,8 @@ mod tests {
         let times = [EventTime::MAX, EventTime::MIN, EventTime::MAX];
         let stretch = Stretch::of(EventTime::MIN, &times);
         assert!(!stretch.is_within(Span::from_millis(i64::MAX)) && stretch.latest() == EventTime::MAX);
-        disorder.record_all(stretch, &times, 0);
-        assert_eq!((disorder.events(), disorder.greatest().as_millis()), (3, i64::MAX));
+        disorder.record_all(stretch, &times, Span::from_millis(i64::MAX), |_, _| ());
+        assert_eq!((disorder.events(), disorder.late(), disorder.greatest().as_millis()), (3, 1, i64::MAX));
         assert_eq!(disorder.late_with(Span::ZERO), 1);
         assert_eq!(Disorder::default().bound_for(Share::of_hundredths(10_000)), Span::ZERO);
         assert_eq!(Disorder::default().late_with(Span::ZERO), 0);
@@ -287,12 +303,19 @@ mod tests {
         (0..times.len()).map(before).collect()
     }
 
+    /// With a bound in force of 50 ms.
     fn counted(times: &[i64], portion: usize) -> Disorder {
+        const BOUND: Span = Span::from_millis(50);
         let times: Vec<EventTime> = times.iter().copied().map(EventTime::from_millis).collect();
-        let (mut disorder, mut latest) = (Disorder::default(), EventTime::MIN);
+        let (mut disorder, mut latest, mut before) = (Disorder::default(), EventTime::MIN, 0);
         for portion in times.chunks(portion) {
             let stretch = Stretch::of(latest, portion);
-            disorder.record_all(stretch, portion, 0);
+            disorder.record_all(stretch, portion, BOUND, |place, watermark| {
+                let latest = times[..before + place].iter().max();
+                assert_eq!(latest.map(|latest| latest.saturating_sub(BOUND)), Some(watermark));
+                assert!(portion[place] < watermark);
+            });
+            before += portion.len();
             latest = stretch.latest();
         }
         disorder
@@ -308,7 +331,7 @@ mod tests {
         #[test]
         fn answers_are_those_of_sorting_within_a_buckets_width(
             times in times(),
-            portion in 1usize..9,
+            portion in 1usize..200,
             bound in prop_oneof![0i64..200, 0i64..200_000],
             hundredths in 0u16..=10_000,
         ) {
@@ -336,7 +359,7 @@ mod tests {
         }
 
         #[test]
-        fn portions_single_events_and_sums_count_the_same(times in times(), other in times(), portion in 1usize..9) {
+        fn portions_single_events_and_sums_count_the_same(times in times(), other in times(), portion in 1usize..200) {
             let mut single = Disorder::default();
             for behind in distances(&times) {
                 single.record(Span::from_millis(behind), behind > 50);
@@ -345,6 +368,7 @@ mod tests {
             prop_assert_eq!(late, distances(&times).iter().filter(|behind| **behind > 50).count() as u64);
             let batches = counted(&times, portion);
             prop_assert!(single.buckets().eq(batches.buckets()));
+            prop_assert_eq!(batches.late(), late);
 
             let told = Disorder::from_buckets(single.buckets(), single.greatest(), late);
             prop_assert!(told.buckets().eq(single.buckets()));

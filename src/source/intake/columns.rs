@@ -89,15 +89,12 @@ impl Intake {
             return false;
         }
         self.late_rows.clear();
-        if !stretch.is_within(bound) {
-            let late_rows = &mut self.late_rows;
-            stretch.beyond(bound, times, |row, watermark| {
-                let late = Late { watermark, refused_by: DefinitionSet::NONE };
-                late_rows.push(LateRow { row: row as u32, late });
-            });
-        }
+        let late_rows = &mut self.late_rows;
+        partition.disorder.record_all(stretch, times, bound, |row, watermark| {
+            let late = Late { watermark, refused_by: DefinitionSet::NONE };
+            late_rows.push(LateRow { row: row as u32, late });
+        });
         let late = self.late_rows.len() as u64;
-        partition.disorder.record_all(stretch, times, late);
         partition.watermark.observe(stretch.latest());
         partition.position = Offset(first.0 + times.len() as i64);
         partition.records += times.len() as u64;
