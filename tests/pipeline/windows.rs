@@ -2,6 +2,7 @@
 
 use crate::calls::{Call, Kept, START, bounds, call, calls, expected, of_calls, run_into, with_late_calls};
 use llm_optimizer_processor::*;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -158,4 +159,47 @@ async fn a_late_event_that_joins_sessions_takes_their_results_back() {
             ("send", (0, 13_000), 3),
         ]
     );
+}
+
+/// How often accumulators were merged.
+struct Merges(Arc<AtomicU64>);
+
+impl CustomAggregate for Merges {
+    type State = ();
+
+    fn name(&self) -> &str {
+        "merges"
+    }
+
+    fn create(&self) {}
+
+    fn add(&self, _: &mut (), _: f64) {}
+
+    fn merge(&self, _: &mut (), _: &()) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn result(&self, _: &()) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+}
+
+#[tokio::test]
+async fn a_window_that_fires_merges_as_much_whatever_its_size_is_to_the_slide() {
+    for ratio in [1, 10, 60, 600, 3600] {
+        let slides = 2 * ratio + 100;
+        let events = (0..slides).map(|n| call(START + i64::from(n) * 1_000, "opus", 1.0));
+        let (merges, kept) = (Arc::new(AtomicU64::new(0)), Kept::default());
+        let second = Duration::from_secs(1);
+        let pipeline = of_calls()
+            .with_iterator_source(events)
+            .with_sliding_window(ratio * second, second)
+            .with_custom_aggregate(Merges(Arc::clone(&merges)));
+        let windows = run_into(&kept, pipeline).await.windows;
+        assert_eq!(windows, u64::from(slides + ratio - 1));
+        // A slice is added to the newer ones, becomes one of the older, and two sums make the window's; a sum of two is two merges.
+        let merges = merges.load(Ordering::Relaxed);
+        assert!(merges <= 6 * windows, "{ratio}: {merges} for {windows} windows");
+        assert!(ratio == 1 || merges > windows, "{ratio}: {merges} for {windows} windows");
+    }
 }
