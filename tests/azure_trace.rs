@@ -1,17 +1,19 @@
 //! An hour of real requests against figures that Python and DuckDB computed from the same file (tests/data/README.md).
 
+#[path = "support/checkout.rs"]
+mod checkout;
 #[path = "support/job.rs"]
 mod job;
 #[path = "support/scratch.rs"]
 mod scratch;
 
+use checkout::ROOT;
 use scratch::scratch;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
 const FIELDS: [&str; 2] = ["ContextTokens", "GeneratedTokens"];
 /// Of so many tokens is a block, one of the keys. As in make_azure_expected.py.
 const BLOCK: u32 = 256;
@@ -33,8 +35,12 @@ struct ResultLine {
 /// By window (start and end, milliseconds) and key, the figures by name.
 type Figures = BTreeMap<((i64, i64), Option<String>), BTreeMap<String, Option<f64>>>;
 
+fn data(name: &str) -> PathBuf {
+    ROOT.join("tests/data").join(name)
+}
+
 fn expected(kind: &str, job: &str) -> Figures {
-    let text = std::fs::read_to_string(format!("{DATA}/azure_{kind}.json")).expect("the committed figures");
+    let text = std::fs::read_to_string(data(&format!("azure_{kind}.json"))).expect("the committed figures");
     let mut jobs: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&text).expect("the script writes JSON");
     let windows = jobs.remove(job).expect("a job of the script");
     let windows: Vec<BTreeMap<String, Box<RawValue>>> = serde_json::from_str(windows.get()).expect("a list of windows");
@@ -61,7 +67,7 @@ fn number(text: &RawValue) -> Option<f64> {
 
 /// The trace as events, in the order of the file.
 fn events() -> Vec<String> {
-    let trace = std::fs::read_to_string(format!("{DATA}/azure_llm_2023_conv.csv")).expect("the trace");
+    let trace = std::fs::read_to_string(data("azure_llm_2023_conv.csv")).expect("the trace");
     let mut lines = trace.lines();
     assert_eq!(lines.next(), Some("TIMESTAMP,ContextTokens,GeneratedTokens"));
     let event = |line: &str| {

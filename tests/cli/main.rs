@@ -1,5 +1,7 @@
 //! The program as its users meet it: the real binary, its arguments, files, pipes, signals, pages and terminals.
 
+#[path = "../support/checkout.rs"]
+mod checkout;
 mod cluster;
 mod exit_codes;
 mod generate;

@@ -9,12 +9,10 @@
 //! A block of YAML that begins with `# NAME.yaml` is that file for the commands, and must be valid. Blocks see the files of the
 //! blocks before them.
 
+use super::checkout::ROOT;
 use super::program::{BINARY, Live, Place, Said, finish};
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 struct Block {
     /// What the comment before it asks for.
@@ -55,7 +53,7 @@ fn blocks(readme: &str) -> Vec<Block> {
 /// A place in which the commands find what they name: `processor` and the configurations.
 fn place() -> Place {
     let place = Place::new();
-    std::os::unix::fs::symlink(Path::new(ROOT).join("config"), place.path("config")).expect("a link");
+    std::os::unix::fs::symlink(ROOT.join("config"), place.path("config")).expect("a link");
     std::fs::create_dir(place.path("bin")).expect("a folder");
     std::os::unix::fs::symlink(BINARY, place.path("bin/processor")).expect("a link");
     place
@@ -96,7 +94,7 @@ fn commands(text: &str) -> Vec<String> {
 
 /// Checks the commands that cannot be run here.
 fn check_usage(place: &Place, block: &Block) {
-    let makefile = std::fs::read_to_string(format!("{ROOT}/Makefile")).expect("the Makefile");
+    let makefile = std::fs::read_to_string(ROOT.join("Makefile")).expect("the Makefile");
     for command in commands(&block.text) {
         let words: Vec<&str> = command.split_whitespace().collect();
         let at = |what: &str| words.iter().position(|word| word.ends_with(what));
@@ -124,7 +122,7 @@ fn check_usage(place: &Place, block: &Block) {
 
 #[test]
 fn every_command_of_the_readme_works() {
-    let readme = std::fs::read_to_string(format!("{ROOT}/README.md")).expect("the README");
+    let readme = std::fs::read_to_string(ROOT.join("README.md")).expect("the README");
     let place = place();
     let mut ran = 0;
     for block in blocks(&readme) {
@@ -171,7 +169,7 @@ fn every_command_of_the_readme_works() {
 
 #[test]
 fn the_results_that_the_readme_shows_are_those_of_its_commands() {
-    let readme = std::fs::read_to_string(format!("{ROOT}/README.md")).expect("the README");
+    let readme = std::fs::read_to_string(ROOT.join("README.md")).expect("the README");
     let place = place();
     for block in blocks(&readme).iter().filter(|block| block.text.starts_with("# files.yaml")) {
         place.write("files.yaml", &block.text);
@@ -224,7 +222,7 @@ fn absolute_paths_are_found() {
 
 #[test]
 fn the_readme_names_no_machine() {
-    let readme = std::fs::read_to_string(format!("{ROOT}/README.md")).expect("the README");
+    let readme = std::fs::read_to_string(ROOT.join("README.md")).expect("the README");
     let paths = absolute_paths(&readme);
     assert!(paths.contains(&"/health"), "{paths:?}");
     let may_be = |path: &str| PAGES.contains(&path) || INSTALLED.iter().any(|folder| path.starts_with(folder));

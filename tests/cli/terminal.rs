@@ -1,5 +1,6 @@
 //! What a person at a terminal sees, in a pseudo-terminal.
 
+use super::checkout::ROOT;
 use super::program::{BINARY, Place};
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use std::io::{Read, Write};
@@ -81,7 +82,6 @@ impl Drop for Terminal {
     }
 }
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const DEVELOPMENT: [&str; 2] = ["--config", "config/processor-dev.yaml"];
 
 /// The start of the window in the heading.
@@ -93,7 +93,7 @@ fn window(text: &str) -> Option<String> {
 #[test]
 fn the_development_configuration_shows_results_within_15_seconds() {
     let begin = Instant::now();
-    let mut terminal = Terminal::start(Path::new(ROOT), &DEVELOPMENT, &[("PROCESSOR_METRICS__LISTEN", "127.0.0.1:0")]);
+    let mut terminal = Terminal::start(&ROOT, &DEVELOPMENT, &[("PROCESSOR_METRICS__LISTEN", "127.0.0.1:0")]);
     let beginning = terminal.see("beginning", Duration::from_secs(5), |text| text.contains("Ctrl-C ends the run"));
     assert!(
         beginning.contains("job dev: events from the built-in generator, windows of 10 s, 2 workers"),
@@ -125,7 +125,7 @@ fn the_table_is_drawn_over_itself_as_windows_close() {
         ("PROCESSOR_WINDOWS__TUMBLING__SIZE_SECS", "1"),
         ("PROCESSOR_WATERMARK__MAX_OUT_OF_ORDERNESS_SECS", "2.5"),
     ];
-    let mut terminal = Terminal::start(Path::new(ROOT), &DEVELOPMENT, &quick);
+    let mut terminal = Terminal::start(&ROOT, &DEVELOPMENT, &quick);
     let mut windows: Vec<String> = Vec::new();
     while windows.len() < 3 {
         let last = windows.last().cloned();

@@ -1,5 +1,6 @@
 //! `processor validate`.
 
+use super::checkout::ROOT;
 use super::program::Place;
 
 #[test]
@@ -61,10 +62,9 @@ fn everything_that_is_wrong_is_told_at_once() {
 
 #[test]
 fn the_shipped_configurations_are_valid() {
-    let root = env!("CARGO_MANIFEST_DIR");
     let place = Place::new();
     for folder in ["config", "config/examples"] {
-        for entry in std::fs::read_dir(format!("{root}/{folder}")).expect("the folder") {
+        for entry in std::fs::read_dir(ROOT.join(folder)).expect("the folder") {
             let path = entry.expect("an entry").path();
             if path.extension().is_some_and(|extension| extension == "yaml") {
                 let said = place.run(&["validate", "--config", path.to_str().expect("UTF-8")]);

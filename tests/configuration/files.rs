@@ -1,6 +1,7 @@
 //! The shipped files, and what `validate` prints as one.
 
-use crate::loading::{load_with, no_env, root, yaml_files};
+use crate::checkout::ROOT;
+use crate::loading::{load_with, no_env, yaml_files};
 use llm_optimizer_processor::config::{self, *};
 use llm_optimizer_processor::time::Span;
 use std::collections::BTreeSet;
@@ -20,7 +21,7 @@ fn every_shipped_file_loads_without_a_warning_and_reads_back_as_itself() {
 
 #[test]
 fn the_production_file_names_every_key_there_is() {
-    let text = std::fs::read_to_string(root().join("config/processor.yaml")).unwrap();
+    let text = std::fs::read_to_string(ROOT.join("config/processor.yaml")).unwrap();
     let named = |key: &str| text.contains(&format!("{key}:"));
     // Every key that any configuration has in effect; an unknown one would be an error there.
     let everything = [
@@ -40,7 +41,7 @@ fn the_production_file_names_every_key_there_is() {
 
 #[test]
 fn the_development_file_is_what_it_says() {
-    let config = config::load(&root().join("config/processor-dev.yaml"), no_env()).unwrap().config;
+    let config = config::load(&ROOT.join("config/processor-dev.yaml"), no_env()).unwrap().config;
     assert!(matches!(config.source, SourceConfig::Generator(_)));
     assert_eq!(config.windows.kind, WindowKind::tumbling(Span::from_secs(10)));
     assert_eq!(config.sinks, [SinkConfig::Console]);

@@ -1,7 +1,8 @@
 //! Loads what the tests write, and finds what is shipped.
 
+use crate::checkout::ROOT;
 use llm_optimizer_processor::config::{self, *};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub type Variables = Vec<(String, String)>;
 
@@ -21,12 +22,8 @@ pub fn loaded(text: &str) -> ProcessorConfig {
     load_with(text, &[]).config
 }
 
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 pub fn yaml_files(folder: &str) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(root().join(folder)).unwrap();
+    let entries = std::fs::read_dir(ROOT.join(folder)).unwrap();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();

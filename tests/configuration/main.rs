@@ -2,6 +2,8 @@
 //! snippets as printed, the environment, origins and secrets.
 
 mod card;
+#[path = "../support/checkout.rs"]
+mod checkout;
 mod environment;
 mod files;
 mod loading;

@@ -1,6 +1,7 @@
 //! Wrong configurations: what is said of them.
 
-use crate::loading::{Variables, no_env, root, yaml_files};
+use crate::checkout::ROOT;
+use crate::loading::{Variables, no_env, yaml_files};
 use llm_optimizer_processor::config;
 
 /// Each file of the corpus ends with the variables it is read with (`# env: NAME=VALUE`) and every line that must be printed
@@ -74,7 +75,7 @@ fn files_that_cannot_be_read() {
 
 #[test]
 fn no_damage_to_a_file_makes_a_panic() {
-    let text = std::fs::read_to_string(root().join("config/processor.yaml")).unwrap();
+    let text = std::fs::read_to_string(ROOT.join("config/processor.yaml")).unwrap();
     // Comment signs off, so that every key takes part.
     let text: String = text.lines().map(|line| line.replacen("# ", "", 1) + "\n").collect();
     let lines: Vec<&str> = text.lines().collect();
@@ -93,7 +94,7 @@ fn no_damage_to_a_file_makes_a_panic() {
     for value in
         ["-1", "[]", "{}", "[[x]]", "{a: {b: c}}", "\"\"", "1e999", "\u{1F600}", "99999999999999999999", ".nan", "!x y"]
     {
-        let shipped = std::fs::read_to_string(root().join("config/processor.yaml")).unwrap();
+        let shipped = std::fs::read_to_string(ROOT.join("config/processor.yaml")).unwrap();
         let kept: Vec<&str> = shipped.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
         for (index, line) in kept.iter().enumerate() {
             let Some((key, rest)) = line.split_once(':') else { continue };
