@@ -48,6 +48,9 @@ pub enum ProcessorError {
     /// Another process of the cluster went away: the whole group should be started again.
     #[error("peer lost: {0}")]
     PeerLost(String),
+    /// Another run of the same job has taken over, or going on would lose or double results: a person must decide.
+    #[error("refused: {0}")]
+    Refused(String),
 }
 
 impl ProcessorError {
@@ -61,6 +64,7 @@ impl ProcessorError {
         match self {
             ProcessorError::Config(_) | ProcessorError::Unsupported(_) => ExitCode::Usage,
             ProcessorError::PeerLost(_) => ExitCode::Restart,
+            ProcessorError::Refused(_) => ExitCode::Refused,
             _ => ExitCode::Failed,
         }
     }

@@ -38,6 +38,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod aggregate;
+pub mod checkpoint;
 pub mod cli;
 pub mod config;
 #[path = "../dataflows/mod.rs"]

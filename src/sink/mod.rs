@@ -14,6 +14,7 @@ mod console;
 mod context;
 mod driver;
 mod encode;
+mod epochs;
 mod file;
 mod handlers;
 mod hub;
@@ -35,6 +36,7 @@ mod user;
 pub use build::{build, dead_letter_output, given_side_output, late_output};
 pub use context::{NoObserver, SinkContext, SinkObserver, Trouble};
 pub use encode::{encode_record_key, encode_result};
+pub use epochs::{Generation, Prepared, Shard, SinkRecovery};
 pub use file::ProcessIdentity;
 pub use handlers::{DeadLetterSink, LateEventHandler};
 pub use hub::{HubSummary, RoutedSink, SinkHub, SinkState, SinkSummary};
@@ -50,6 +52,7 @@ pub use spec::{ConsoleSink, FileSink, IntoSinkSpec, KafkaAggregationSink, SinkSp
 pub use user::{EventSink, ResultInfo, to_aggregation_result};
 
 use crate::error::ProcessorResult;
+use crate::time::Epoch;
 use std::time::Duration;
 
 /// A place for results. Each runs on a thread of its own, so that it may block.
@@ -75,6 +78,28 @@ pub trait ResultSink: Send {
     /// The orderly end: flushes, and makes visible what waits for the end. Not called when the run has failed.
     fn close(&mut self) -> ProcessorResult<()> {
         self.flush()
+    }
+
+    /// What is called once, after [`ResultSink::open`] and before anything is written, in a job that takes checkpoints: the sink
+    /// makes what it has written what the checkpoint says. Delivering what the checkpoint still holds is part of it.
+    fn recover(&mut self, recovery: SinkRecovery) -> ProcessorResult<()> {
+        let _ = recovery;
+        Ok(())
+    }
+
+    /// All results of `epoch` have been written, and none of a later one. Returns what the checkpoint must hold for the sink;
+    /// everything else is durable when this returns.
+    fn prepare(&mut self, epoch: Epoch) -> ProcessorResult<Prepared> {
+        let _ = epoch;
+        self.flush()?;
+        Ok(Prepared::default())
+    }
+
+    /// The checkpoint of `epoch`, which was prepared before, is published: what it holds for the sink is to be delivered. Returns
+    /// when it is.
+    fn commit(&mut self, epoch: Epoch) -> ProcessorResult<()> {
+        let _ = epoch;
+        Ok(())
     }
 
     /// How long a written batch may wait for company before it is flushed. Zero flushes as soon as no batch is waiting.

@@ -1,0 +1,178 @@
+//! What a worker's snapshot is made of: records, each a key and a value, and the changes that lead from one snapshot to the next.
+//!
+//! A key begins with its table; those that belong to grouping keys go on with the window definition and the key group, so that a
+//! worker that owns some key groups reads a range:
+//!
+//! | part | bytes |
+//! |---|---|
+//! | table | 1, see [`Table`] |
+//! | definition | 1, the place of the window definition (tables of windows) |
+//! | key group | 2, big-endian (tables of windows, but for [`Table::Window`]) |
+//! | rest | as the table has it |
+
+use crate::event::{DefinitionIndex, KeyGroup};
+
+/// Which kind of record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Table {
+    /// What a window definition is apart from its keys: one record a definition.
+    Window = 1,
+    /// An entry: the accumulators of one key in one slice or session.
+    Entry = 2,
+    /// The next revision of a window of several slices, for one key.
+    Revision = 3,
+    /// What triggers go by, for one window and key.
+    Pane = 4,
+    /// A row that waits for the frontier.
+    Waiting = 5,
+    /// The cut of one partition.
+    Cut = 6,
+    /// Results that are not delivered: one record a chunk.
+    Outbox = 7,
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Table; 7] =
+        [Table::Window, Table::Entry, Table::Revision, Table::Pane, Table::Waiting, Table::Cut, Table::Outbox];
+
+    /// The table of a record's key.
+    pub fn of(key: &[u8]) -> Option<Table> {
+        let first = *key.first()?;
+        Self::ALL.into_iter().find(|table| *table as u8 == first)
+    }
+}
+
+/// Makes keys.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey(pub Vec<u8>);
+
+impl RecordKey {
+    /// Of a table without definitions and key groups.
+    pub fn plain(table: Table, rest: &[u8]) -> Self {
+        Self([&[table as u8], rest].concat())
+    }
+
+    /// Of what a definition is apart from its keys.
+    pub fn of_definition(definition: DefinitionIndex) -> Self {
+        Self(vec![Table::Window as u8, definition.0])
+    }
+
+    /// Of a record that belongs to a grouping key.
+    pub fn of_group(table: Table, definition: DefinitionIndex, group: KeyGroup, rest: &[u8]) -> Self {
+        let mut key = Vec::with_capacity(4 + rest.len());
+        key.extend([table as u8, definition.0]);
+        key.extend((group.0 as u16).to_be_bytes());
+        key.extend(rest);
+        Self(key)
+    }
+
+    /// The definition, the key group and the rest of such a key.
+    pub fn split_group(key: &[u8]) -> Option<(DefinitionIndex, KeyGroup, &[u8])> {
+        let [_, definition, high, low, rest @ ..] = key else { return None };
+        let group = KeyGroup(u32::from(u16::from_be_bytes([*high, *low])));
+        Some((DefinitionIndex(*definition), group, rest))
+    }
+}
+
+/// Changes of records, in the order in which they are made.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    bytes: Vec<u8>,
+    /// The lengths of key and value; a deletion has no value.
+    lengths: Vec<(u32, Option<u32>)>,
+}
+
+/// One change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// The record's key.
+    pub key: &'a [u8],
+    /// Its value from now on; `None`: there is no such record any more.
+    pub value: Option<&'a [u8]>,
+}
+
+impl Changes {
+    /// The record has this value from now on.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.put_with(key, |bytes| bytes.extend_from_slice(value));
+    }
+
+    /// The same; `write` appends the value.
+    pub fn put_with(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        self.bytes.extend_from_slice(key);
+        let before = self.bytes.len();
+        write(&mut self.bytes);
+        self.lengths.push((key.len() as u32, Some((self.bytes.len() - before) as u32)));
+    }
+
+    /// There is no such record any more; nothing happens where there was none.
+    pub fn delete(&mut self, key: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        self.lengths.push((key.len() as u32, None));
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// In order.
+    pub fn iter(&self) -> impl Iterator<Item = Change<'_>> {
+        let mut at = 0;
+        self.lengths.iter().map(move |(key, value)| {
+            let (from, between) = (at, at + *key as usize);
+            at = between + value.unwrap_or(0) as usize;
+            Change { key: &self.bytes[from..between], value: value.map(|_| &self.bytes[between..at]) }
+        })
+    }
+
+    /// Adds those of another, after these.
+    pub fn append(&mut self, other: Changes) {
+        if self.is_empty() {
+            *self = other;
+        } else {
+            self.bytes.extend(other.bytes);
+            self.lengths.extend(other.lengths);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_come_back_in_their_order() {
+        let mut changes = Changes::default();
+        changes.put(b"a", b"one");
+        changes.delete(b"bb");
+        let mut more = Changes::default();
+        more.put(b"c", b"");
+        changes.append(more);
+        let all: Vec<Change<'_>> = changes.iter().collect();
+        let change = |key, value| Change { key, value };
+        assert_eq!(all, [change(&b"a"[..], Some(&b"one"[..])), change(b"bb", None), change(b"c", Some(b""))]);
+        assert_eq!((changes.len(), changes.bytes()), (3, 7));
+    }
+
+    #[test]
+    fn keys_are_in_the_order_of_their_groups() {
+        let key = |group, rest: &[u8]| RecordKey::of_group(Table::Entry, DefinitionIndex(3), KeyGroup(group), rest);
+        assert!(key(1, &[255]) < key(2, &[]) && key(255, &[9]) < key(256, &[0]));
+        let key = key(255, b"rest");
+        assert_eq!(RecordKey::split_group(&key.0), Some((DefinitionIndex(3), KeyGroup(255), &b"rest"[..])));
+        assert_eq!(Table::of(&key.0), Some(Table::Entry));
+    }
+}
