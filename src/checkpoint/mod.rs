@@ -9,10 +9,19 @@
 //! What is decided (which epoch may be cut, published, delivered, forgotten; which checkpoint is restored, what is sent again) is
 //! decided by pure functions over plain data, apart from I/O.
 
+mod coordinator;
 mod cut;
 mod failpoint;
+pub mod operator;
+mod port;
 mod record;
+mod words;
+mod worker;
 
+pub use coordinator::{Command, Coordinator, Ending, Event, ProcessIndex, Rules};
 pub use cut::PartitionCut;
 pub use failpoint::{FAILPOINT_VARIABLE, failpoint};
+pub use port::{Part, Voice, WorkerPort};
 pub use record::{Changes, RecordKey, Table};
+pub use words::Word;
+pub use worker::{FirstEpoch, WorkerEpochs};

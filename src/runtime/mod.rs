@@ -18,5 +18,6 @@ mod worker;
 pub use control::Control;
 pub use input::{ConfiguredInput, Input, InputContext};
 pub use job::{Job, SinkPlan};
+pub use panics::message as panic_message;
 pub use summary::Summary;
 pub use topology::Topology;

@@ -19,6 +19,7 @@ pub mod stdin;
 pub use intake::{Intake, IntakeCounts, IntakeRules, KeyAddresses, NoOrigin, PartitionSlot, RecordOrigin, SideWriter};
 pub use partition::Partition;
 
+use crate::checkpoint::PartitionCut;
 use crate::error::ProcessorResult;
 use crate::event::Offset;
 use crate::time::EventTime;
@@ -58,6 +59,12 @@ pub trait Source {
     /// Told now and then how far the input is settled, for committing offsets. Only partitions that moved are listed.
     fn settled(&mut self, settled: &[Settled]) {
         let _ = settled;
+    }
+
+    /// Told that the checkpoint which these cuts belong to is published. A job that takes checkpoints calls this instead of
+    /// [`Source::settled`].
+    fn checkpointed(&mut self, cuts: &[PartitionCut]) {
+        let _ = cuts;
     }
 
     /// The orderly end, after everything is settled that will be: commits, closes. Waits a few seconds at most.

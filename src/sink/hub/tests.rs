@@ -3,7 +3,7 @@
 use super::*;
 use crate::error::ProcessorError;
 use crate::event::DefinitionIndex;
-use crate::sink::ResultValue;
+use crate::sink::{ResultRow, ResultValue};
 use crate::sink::context::NoObserver;
 use crate::sink::encode::tests::documented_row;
 use std::sync::atomic::AtomicBool;
