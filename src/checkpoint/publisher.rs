@@ -9,10 +9,13 @@ use super::{CheckpointStore, Ending, Manifest, Voice};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::runtime::{Control, panic_message};
 use crate::time::Epoch;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// How often it looks whether the run is over.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A checkpoint to be published.
 pub struct Publication {
@@ -76,7 +79,12 @@ pub fn start_publisher(settings: PublisherSettings) -> ProcessorResult<JoinHandl
 }
 
 fn run(settings: &PublisherSettings) {
-    while let Ok(publication) = settings.publications.recv() {
+    loop {
+        let publication = match settings.publications.recv_timeout(LOOK) {
+            Ok(publication) => publication,
+            Err(RecvTimeoutError::Timeout) if !settings.attempts.is_over() => continue,
+            Err(_) => return,
+        };
         match manifest(&settings.template, &publication) {
             Ok(manifest) => {
                 if publish(settings, &publication, &manifest).is_none() {

@@ -18,9 +18,13 @@ use crate::event::WorkerIndex;
 use crate::runtime::{Control, panic_message};
 use crate::sink::{Prepared, Shard, SideMark, SideOutputs};
 use crate::time::{Epoch, EventTime};
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often it looks whether the run is over.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What a worker's writer is made from.
 pub struct WriterSettings {
@@ -83,9 +87,15 @@ struct Pending {
 
 impl Writer {
     fn run(&mut self) {
-        while let Ok(part) = self.settings.parts.recv() {
-            if self.take(part).is_none() {
-                return;
+        loop {
+            match self.settings.parts.recv_timeout(LOOK) {
+                Ok(part) => {
+                    if self.take(part).is_none() {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) if !self.settings.attempts.is_over() => {}
+                Err(_) => return,
             }
         }
     }

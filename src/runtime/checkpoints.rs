@@ -19,7 +19,9 @@ use crate::time::{Epoch, EventTime};
 use crate::window::{Restore, WindowState};
 use chrono::Utc;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -94,6 +96,7 @@ impl RunCheckpoints {
             workers: topology.peers() as u32,
             key_groups: KEY_GROUPS,
             fingerprint,
+            max_out_of_orderness: config.watermark.max_out_of_orderness,
             frontier: EventTime::MIN,
             finished: false,
             snapshots: Vec::new(),
@@ -195,17 +198,18 @@ impl RunCheckpoints {
     /// The surroundings of a worker's operator for checkpoints.
     pub fn operator(&self, local: usize, epochs: WorkerEpochs, hub: SinkHub) -> CheckpointSettings {
         let seat = lock(&self.publisher).take_if(|_| local == 0).map(|(publish, published)| {
-            let mut begun = Instant::now();
+            let begun = Rc::new(Cell::new(Instant::now()));
+            let announced = Rc::clone(&begun);
             CoordinatorSeat {
                 coordinator: Coordinator::new(self.rules, self.first().epoch),
                 publish: Box::new(move |epoch, ending, reports| {
                     // A publisher that has gone has failed the run.
-                    let _ = publish.send(Publication { epoch, ending, begun, reports });
+                    let _ = publish.send(Publication { epoch, ending, begun: begun.get(), reports });
                 }),
                 published,
                 observer: Box::new(move |command| {
                     if let Command::Announce(epoch, ending) = command {
-                        begun = Instant::now();
+                        announced.set(Instant::now());
                         tracing::debug!(target: "checkpoint", "epoch {epoch} ends: {ending:?}");
                     }
                 }),

@@ -4,6 +4,7 @@
 //! the sinks, then one timely worker a thread (and the links to other processes, by the [`Topology`]), waits for the end, and
 //! ends the sinks. One [`Control`] is seen by every thread: the first failure anywhere stops all, with its reason.
 
+mod checkpoints;
 mod control;
 mod input;
 mod job;

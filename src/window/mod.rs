@@ -31,7 +31,7 @@ pub use assigner::{SessionWindowAssigner, SlidingWindowAssigner, TumblingWindowA
 pub use calendar::{TimeZone, is_calendar_size};
 pub use closed::ClosedBefore;
 pub use names::Naming;
-pub use operator::{WindowOutputs, WindowSettings, WindowTurn, window};
+pub use operator::{Restore, WindowOutputs, WindowSettings, WindowTurn, window};
 pub use set::WindowSet;
 pub use state::{Due, WindowCounts, WindowState, WindowStateSettings};
 pub use trigger::{

@@ -1,6 +1,7 @@
 //! Everything that needs a real Apache Kafka, in one binary, so that the tests share one broker: those that stop or stall a
 //! broker start their own.
 
+mod crashes;
 mod events;
 mod idleness;
 mod outages;
@@ -9,6 +10,7 @@ mod poison;
 mod pressure;
 mod program;
 mod reader;
+mod recovery;
 mod records;
 mod secured;
 mod settings;
