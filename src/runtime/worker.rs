@@ -43,6 +43,7 @@ pub fn run(worker: &mut Worker, running: &Running) -> ProcessorResult<Summary> {
         control: running.control().clone(),
         metrics: running.job.metrics.clone(),
         board: running.job.board.clone(),
+        resume: Arc::default(),
     })?;
     let share = Share::new(worker, running, index);
     let parts = share.parts(source, decoder);

@@ -14,10 +14,12 @@ pub mod memory;
 pub mod operator;
 mod partition;
 pub mod peers;
+mod resume;
 pub mod stdin;
 
 pub use intake::{Intake, IntakeCounts, IntakeRules, KeyAddresses, NoOrigin, PartitionSlot, RecordOrigin, SideWriter};
 pub use partition::Partition;
+pub use resume::{Losses, Resume, StartAt};
 
 use crate::checkpoint::PartitionCut;
 use crate::error::ProcessorResult;
@@ -61,8 +63,8 @@ pub trait Source {
         let _ = settled;
     }
 
-    /// Told that the checkpoint which these cuts belong to is published. A job that takes checkpoints calls this instead of
-    /// [`Source::settled`].
+    /// Told that the checkpoint of these cuts, which are of this worker's partitions, is published. A job that takes checkpoints
+    /// tells this instead of [`Source::settled`].
     fn checkpointed(&mut self, cuts: &[PartitionCut]) {
         let _ = cuts;
     }
