@@ -152,7 +152,7 @@ pub fn read_outbox<'a>(key: &[u8], value: &'a [u8]) -> ProcessorResult<(OutboxKe
     })?;
     let mut reader = ValueReader::new("a chunk of the outbox", key, value);
     reader.version(OUTBOX_VERSION)?;
-    Ok((name, reader.rest()))
+    Ok((name, &value[1..]))
 }
 
 impl OutboxKey {
