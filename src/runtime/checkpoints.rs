@@ -15,6 +15,7 @@ use crate::config::{ProcessorConfig, StateBackendKind};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{KEY_GROUPS, WorkerIndex};
 use crate::sink::{Generation, SideOutputs, SinkEpochs, SinkHub};
+use crate::source::{Losses, Resume};
 use crate::time::{Epoch, EventTime};
 use crate::window::{Restore, WindowState};
 use chrono::Utc;
@@ -33,6 +34,7 @@ const LEAST_PAUSE: Duration = Duration::from_millis(500);
 pub struct RunCheckpoints {
     store: CheckpointStore,
     restored: Option<Restored>,
+    resume: Arc<Resume>,
     template: Manifest,
     process: ProcessIndex,
     threads: usize,
@@ -85,6 +87,10 @@ impl RunCheckpoints {
             Ok(Local { store, voice: Voice::default(), parts, taken })
         };
         let locals = (0..topology.threads()).map(local).collect::<ProcessorResult<_>>()?;
+        let resume = match &restored {
+            Some(restored) => Resume::from_cuts(restored.cuts()?, false, Losses::default()),
+            None => Resume::default(),
+        };
         let before = restored.as_ref().map(Restored::manifest);
         let template = Manifest {
             epoch: Epoch::FIRST,
@@ -107,6 +113,7 @@ impl RunCheckpoints {
         Ok(Some(Self {
             store,
             restored,
+            resume: Arc::new(resume),
             template,
             process: ProcessIndex(process.index as u16),
             threads: topology.threads(),
@@ -128,6 +135,11 @@ impl RunCheckpoints {
     /// The checkpoint that the job goes on from.
     pub fn restored(&self) -> Option<&Restored> {
         self.restored.as_ref()
+    }
+
+    /// Where sources go on from.
+    pub fn resume(&self) -> Arc<Resume> {
+        Arc::clone(&self.resume)
     }
 
     /// Where the run begins.

@@ -12,7 +12,7 @@ use crate::event::{DefinitionIndex, DefinitionSet};
 use crate::http;
 use crate::metrics::{Phase, ProcessorMetrics, StatusBoard, TimeRules, spawn_reporter};
 use crate::sink::{self, ResultSink, RetryPolicy, RoutedSink, SideOutputs, SideSpec, SinkHub, SinkSpec};
-use crate::source::IntakeRules;
+use crate::source::{IntakeRules, Resume};
 use crate::source::file;
 use crate::window::{ClosedBefore, Naming, Triggers, WindowSet, WindowStateSettings, Windowing};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -311,6 +311,11 @@ impl Running {
             return Ok(Summary::default());
         }
         self.run_workers(topology)
+    }
+
+    /// Where sources go on from.
+    pub(super) fn resume(&self) -> Arc<Resume> {
+        self.checkpoints.as_ref().map_or_else(Arc::default, RunCheckpoints::resume)
     }
 
     /// The checkpoints of the run, where it takes some.

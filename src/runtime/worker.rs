@@ -43,7 +43,7 @@ pub fn run(worker: &mut Worker, running: &Running) -> ProcessorResult<Summary> {
         control: running.control().clone(),
         metrics: running.job.metrics.clone(),
         board: running.job.board.clone(),
-        resume: Arc::default(),
+        resume: running.resume(),
     })?;
     let share = Share::new(worker, running, index);
     let parts = share.parts(source, decoder);
@@ -111,6 +111,10 @@ impl<'a> Share<'a> {
         let capacity = (RECORDS_PER_TURN / self.peers).max(64);
         let checkpoints = self.running.checkpoints().zip(self.epochs.clone());
         let intake = Intake::new(decoder, self.index, self.peers, capacity, self.running.intake_rules());
+        let intake = match self.running.checkpoints() {
+            Some(checkpoints) => intake.with_checkpoints(checkpoints.resume()),
+            None => intake,
+        };
         Parts {
             source,
             intake,
