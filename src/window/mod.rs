@@ -7,6 +7,7 @@
 mod assigner;
 mod calendar;
 mod closed;
+mod cold;
 mod early;
 mod entries;
 mod firing;
@@ -16,22 +17,30 @@ mod operator;
 mod panes;
 mod placing;
 mod recent;
+mod record;
+mod record_parts;
 mod refinement;
+mod restore;
 mod results;
+mod revisions;
 mod session_state;
 mod sessions;
 mod set;
 mod sliding;
+mod snapshot;
 mod state;
 mod tables;
+mod tracking;
 mod trigger;
 mod windowing;
 
 pub use assigner::{SessionWindowAssigner, SlidingWindowAssigner, TumblingWindowAssigner};
 pub use calendar::{TimeZone, is_calendar_size};
 pub use closed::ClosedBefore;
+pub use cold::{ColdStore, MemoryLimit};
 pub use names::Naming;
 pub use operator::{Restore, WindowOutputs, WindowSettings, WindowTurn, window};
+pub use record::{EntryOf, EntryRecord, PaneOf, PaneRecord, RecordContent, RecordView, WaitingKind, WaitingRecord};
 pub use set::WindowSet;
 pub use state::{Due, WindowCounts, WindowState, WindowStateSettings};
 pub use trigger::{
