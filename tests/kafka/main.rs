@@ -10,6 +10,7 @@ mod pressure;
 mod program;
 mod reader;
 mod records;
+mod resume;
 mod secured;
 mod settings;
 mod sink;
