@@ -9,10 +9,27 @@
 //! What is decided (which epoch may be cut, published, delivered, forgotten; which checkpoint is restored, what is sent again) is
 //! decided by pure functions over plain data, apart from I/O.
 
+mod codec;
 mod cut;
 mod failpoint;
+mod fault;
+mod files;
+mod fingerprint;
+mod manifest;
+mod reader;
 mod record;
+mod records;
+mod store;
+mod worker_store;
 
 pub use cut::PartitionCut;
 pub use failpoint::{FAILPOINT_VARIABLE, failpoint};
+pub use fault::{Crc32, Fault, FaultKind};
+pub use files::{KnownFiles, SnapshotFile, SnapshotFiles};
+pub use fingerprint::{FingerprintDifference, FingerprintPart, JobFingerprint};
+pub use manifest::{CutSummary, FORMAT_VERSION, Manifest, SinkFile, SinkShard, WorkerSnapshot};
+pub use reader::{Record, SnapshotReader};
 pub use record::{Changes, RecordKey, Table};
+pub use records::{OutboxKey, delete_cut, delete_outbox, put_cut, put_outbox, read_cut, read_outbox};
+pub use store::{CheckpointState, CheckpointStore, LEAST_RETAINED, ListedCheckpoint};
+pub use worker_store::{DiskBytes, WorkerStore, Written};
