@@ -12,6 +12,7 @@ mod program;
 mod reader;
 mod recovery;
 mod records;
+mod resume;
 mod secured;
 mod settings;
 mod sink;
