@@ -11,6 +11,7 @@
 
 mod cut;
 mod failpoint;
+pub mod protocol;
 mod record;
 
 pub use cut::PartitionCut;

@@ -102,6 +102,11 @@ pub trait ResultSink: Send {
         Ok(())
     }
 
+    /// Whether the epoch should end soon, because the sink holds much that waits for it.
+    fn wants_epoch_end(&self) -> bool {
+        false
+    }
+
     /// How long a written batch may wait for company before it is flushed. Zero flushes as soon as no batch is waiting.
     fn linger(&self) -> Duration {
         Duration::ZERO
