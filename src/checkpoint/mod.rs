@@ -20,6 +20,7 @@ mod fingerprint;
 mod manifest;
 pub mod operator;
 mod port;
+pub mod protocol;
 mod publisher;
 mod reader;
 mod record;
