@@ -103,7 +103,7 @@ impl Writer {
     /// `None`: the run is over.
     fn take(&mut self, part: Part) -> Option<()> {
         match part {
-            Part::Changes(changes) => self.write(&changes)?,
+            Part::Changes(changes) => self.write(changes)?,
             Part::WindowsDone { epoch, frontier } => self.pending.windows = Some((epoch, frontier)),
             Part::Cuts { cuts, mark, .. } => self.pending.cuts = Some((cuts, mark)),
             Part::Sinks { prepared, .. } => self.pending.sinks = Some(prepared),
@@ -116,9 +116,12 @@ impl Writer {
         self.finish(pending)
     }
 
-    fn write(&mut self, changes: &Changes) -> Option<()> {
+    fn write(&mut self, changes: Changes) -> Option<()> {
         let Self { settings, pending, .. } = self;
-        pending.written += settings.attempts.until_it_works("writing a snapshot", || settings.store.write(changes))?;
+        // The store remembers what it could not write, and writes it at the next call.
+        let mut changes = Some(changes);
+        let mut attempt = || settings.store.write(changes.take().unwrap_or_default());
+        pending.written += settings.attempts.until_it_works("writing a snapshot", &mut attempt)?;
         Some(())
     }
 
@@ -130,7 +133,7 @@ impl Writer {
         let sinks = sinks.unwrap_or_default();
         self.pending.written = written;
         let changes = self.own_changes(epoch, &cuts, &sinks);
-        self.write(&changes)?;
+        self.write(changes)?;
         let Pending { written, .. } = std::mem::take(&mut self.pending);
         let Self { settings, known, .. } = self;
         let WriterSettings { worker, store, checkpoints, side_outputs, voice, attempts, control, .. } = settings;

@@ -14,10 +14,10 @@ use crate::checkpoint::{
 use crate::config::{ProcessorConfig, StateBackendKind};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{KEY_GROUPS, WorkerIndex};
-use crate::sink::{Generation, SideOutputs, SinkEpochs, SinkHub};
+use crate::sink::{Generation, RoutedSink, Shard, SideOutputs, SinkEpochs, SinkHub};
 use crate::source::{Losses, Resume};
 use crate::time::{Epoch, EventTime};
-use crate::window::{Restore, WindowState};
+use crate::window::{ColdStore, MemoryLimit, Restore, WindowState};
 use chrono::Utc;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::cell::Cell;
@@ -45,6 +45,9 @@ pub struct RunCheckpoints {
     threads_running: Mutex<Vec<JoinHandle<()>>>,
     rules: Rules,
     retain: usize,
+    /// Bytes that the windows of this process may take.
+    memory_limit: Option<usize>,
+    definitions: usize,
 }
 
 /// One worker of this process.
@@ -125,10 +128,12 @@ impl RunCheckpoints {
                 workers: topology.peers(),
                 processes: process.count,
                 interval: config.checkpoint_interval,
-                timeout: Duration::from_secs(600),
+                timeout: config.checkpoint_timeout,
                 least_pause: LEAST_PAUSE,
             },
-            retain: 3,
+            retain: config.state.retain.get(),
+            memory_limit: config.state.memory_limit.map(|limit| usize::try_from(limit.0).unwrap_or(usize::MAX)),
+            definitions: config.window_definitions().len(),
         }))
     }
 
@@ -148,15 +153,21 @@ impl RunCheckpoints {
         FirstEpoch { epoch: first_epoch(self.restored.as_ref()), frontier }
     }
 
-    /// How the sinks of this process, so many, take part.
-    pub fn sink_epochs(&self, sinks: usize) -> ProcessorResult<SinkEpochs> {
-        let (first, processes) = (&self.locals[0], self.template.processes as u16);
+    /// How the sinks of this process take part.
+    pub fn sink_epochs(&mut self, sinks: &[RoutedSink]) -> ProcessorResult<SinkEpochs> {
+        let (processes, count) = (self.template.processes as u16, sinks.len());
+        let transactional = sinks.iter().enumerate().filter(|(_, routed)| routed.sink.keeps_until_commit());
+        for (sink, _) in transactional {
+            let shards = (0..processes).map(|process| Shard { sink: sink as u16, process });
+            self.template.transactional_shards.extend(shards);
+        }
+        let first = &self.locals[0];
         let parts = lock(&first.parts).clone().expect("sinks are opened before workers begin");
-        let gathering = SinkGathering::new(self.process, sinks, parts, first.voice.clone());
+        let gathering = SinkGathering::new(self.process, count, parts, first.voice.clone());
         let recovery = |sink| {
             sink_recovery(self.restored.as_ref(), self.template.generation, sink as u16, self.process.0, processes)
         };
-        let recoveries = (0..sinks).map(recovery).collect::<ProcessorResult<_>>()?;
+        let recoveries = (0..count).map(recovery).collect::<ProcessorResult<_>>()?;
         Ok(SinkEpochs { observer: Arc::new(gathering), workers: self.threads, recoveries })
     }
 
@@ -230,6 +241,13 @@ impl RunCheckpoints {
         CheckpointSettings { epochs, seat, hub, voice: self.locals[local].voice.clone() }
     }
 
+    /// How much memory the windows of each definition may take on a worker of this process, and where the rest is read back.
+    pub fn memory_limit(&self, local: usize) -> Option<MemoryLimit> {
+        let bytes = self.memory_limit? / self.threads / self.definitions;
+        let cold = Rc::new(Cold(self.locals[local].store.clone()));
+        Some(MemoryLimit { bytes, cold })
+    }
+
     /// Fills the windows of a worker of this process.
     pub fn restore_windows(&self, local: usize) -> Option<Restore> {
         let restored = self.restored.clone()?;
@@ -252,6 +270,15 @@ impl RunCheckpoints {
             // What it had to say it has said; a panic of it has failed the run.
             let _ = thread.join();
         }
+    }
+}
+
+/// A worker's own database, for reading back what is not in memory.
+struct Cold(WorkerStore);
+
+impl ColdStore for Cold {
+    fn get(&self, key: &[u8]) -> ProcessorResult<Option<Vec<u8>>> {
+        self.0.get(key)
     }
 }
 

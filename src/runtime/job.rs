@@ -128,12 +128,6 @@ impl Job {
     /// Whether a job of this configuration can be run; if so, the windows of each definition. Fails for what this version does not
     /// do.
     pub fn check(config: &ProcessorConfig) -> ProcessorResult<Vec<Windowing>> {
-        if config.delivery == crate::config::Delivery::ExactlyOnce {
-            return Err(ProcessorError::Unsupported(
-                "delivery: exactly_once needs checkpoints, which this version does not take; set delivery to `at_least_once`"
-                    .into(),
-            ));
-        }
         let check = |definition: &WindowDefinition| {
             let aggregation = &definition.aggregation;
             if aggregation.enabled == [AggregateKind::Percentile] && aggregation.percentiles.is_empty() {
@@ -222,19 +216,20 @@ impl Running {
         });
         let process = topology.process();
         let fingerprint = job.fingerprint();
-        let checkpoints = RunCheckpoints::open(&job.config, fingerprint, topology, &job.control)?;
+        let mut checkpoints = RunCheckpoints::open(&job.config, fingerprint, topology, &job.control)?;
         let observer = MetricsSinkObserver::new(&job.metrics);
         let sinks: Vec<Box<dyn ResultSink>> = match &job.sinks {
             SinkPlan::Configured => sink::build(&job.config, process)?,
             SinkPlan::Given(specs) => {
-                specs.iter().map(|spec| spec.build(&job.config.job, process)).collect::<ProcessorResult<_>>()?
+                let build = |spec: &SinkSpec| spec.build_for(&job.config.job, process, job.config.delivery);
+                specs.iter().map(build).collect::<ProcessorResult<_>>()?
             }
         };
         let retry = RetryPolicy::from(&job.config.error_handling);
         let routed = sinks.into_iter().enumerate();
         let sinks = routed.map(|(place, sink)| RoutedSink { sink, takes: job.written_to(place) }).collect();
         let sinks: Vec<RoutedSink> = sinks;
-        let epochs = checkpoints.as_ref().map(|checkpoints| checkpoints.sink_epochs(sinks.len())).transpose()?;
+        let epochs = checkpoints.as_mut().map(|checkpoints| checkpoints.sink_epochs(&sinks)).transpose()?;
         let hub = SinkHub::start_with(sinks, retry, observer.clone(), job.control.clone(), epochs)?;
         let late = match take(&job.given_late) {
             Some(spec) => {

@@ -188,6 +188,7 @@ impl<'a> Share<'a> {
             completeness: Rc::new(move || words.watermarks().map_or_else(Completeness::default, Completeness::new)),
             control: self.running.control().clone(),
             epochs: self.epochs.clone(),
+            memory_limit: self.running.checkpoints().and_then(|checkpoints| checkpoints.memory_limit(self.local)),
             restore: self.running.checkpoints().and_then(|checkpoints| checkpoints.restore_windows(self.local)),
             observer: Box::new(move |turn| watch.turn(turn)),
         }

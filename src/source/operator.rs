@@ -211,7 +211,8 @@ impl SourceOperator {
         if self.frozen.is_some() || !epochs.ends(self.epoch) {
             return;
         }
-        epochs.cut(self.epoch, self.intake.cuts(), self.settings.side_outputs.mark());
+        let Some(cuts) = self.intake.cuts() else { return };
+        epochs.cut(self.epoch, cuts, self.settings.side_outputs.mark());
         self.frozen = Some(self.epoch);
         self.epoch = self.epoch.next();
         if let Some(capabilities) = &mut self.capabilities {

@@ -14,6 +14,7 @@
 //! Each batch is acknowledged to its sender when it is in its windows, unless the sinks are behind: then the acknowledgements
 //! wait, the senders run out of credit, and the readers stop.
 
+use super::cold::MemoryLimit;
 use super::state::{Due, WindowState, WindowStateSettings};
 use super::trigger::{ASKED_EVERY, Completeness};
 use crate::checkpoint::{Changes, WorkerEpochs};
@@ -62,6 +63,8 @@ pub struct WindowSettings {
     pub control: Control,
     /// What the worker's operators share about epochs, in a job that takes checkpoints.
     pub epochs: Option<WorkerEpochs>,
+    /// How much memory each definition's windows may take.
+    pub memory_limit: Option<MemoryLimit>,
     /// Gives each definition's windows what they were in the checkpoint from which the job goes on, before anything else.
     pub restore: Option<Restore>,
     /// Told after each turn what happened in it.
@@ -143,6 +146,7 @@ fn window_with<'scope>(
                 acknowledgements.activate().session(capability).give(acknowledgement);
             });
             operator.fire(&frontiers[0], |capability, batch| results.activate().session(capability).give(batch));
+            operator.look_after_memory();
             operator.end_epoch(&frontiers[0]);
             operator.write_snapshot();
             operator.move_needs();
@@ -178,6 +182,10 @@ struct WindowOperator {
     stash: VecDeque<Stashed>,
     /// The epoch whose snapshot is being encoded.
     writing: Option<Writing>,
+    /// The epoch whose snapshot is not known to be stored.
+    unstored: Option<Epoch>,
+    /// Whether it has asked for a checkpoint, for the sake of memory.
+    has_asked: bool,
 }
 
 /// Batches of an epoch that has not begun here, with what allows results and acknowledgements to be sent.
@@ -216,7 +224,15 @@ impl WindowOperator {
             }),
             stash: VecDeque::new(),
             writing: None,
+            unstored: None,
+            has_asked: false,
         };
+        if operator.settings.epochs.is_some() {
+            operator.states.iter_mut().for_each(WindowState::track_changes);
+        }
+        if let Some(limit) = operator.settings.memory_limit.take() {
+            operator.states.iter_mut().for_each(|state| state.limit_memory(limit.clone()));
+        }
         if let Some(restore) = restore
             && let Err(error) = operator.restore(restore)
         {
@@ -406,7 +422,9 @@ impl WindowOperator {
         {
             holds.downgrade(&Time::new(holds.time().epoch(), event_time));
         }
-        let Some(epochs) = self.settings.epochs.as_ref().filter(|epochs| epochs.ends(self.epoch)) else { return };
+        if !self.settings.epochs.as_ref().is_some_and(|epochs| epochs.ends(self.epoch)) {
+            return;
+        }
         let may_come = frontier.frontier().iter().any(|time| time.epoch() <= self.epoch);
         let busy = self.writing.is_some() || !self.stash.iter().all(|stashed| stashed.results.time().epoch() > self.epoch);
         if may_come || busy || self.settings.control.has_failed() {
@@ -434,7 +452,8 @@ impl WindowOperator {
         let (Some(writing), Some(epochs)) = (&mut self.writing, &self.settings.epochs) else { return };
         let mut changes = Changes::default();
         while let Some(state) = self.states.get_mut(writing.place) {
-            match state.write_snapshot(&mut changes, SNAPSHOT_BYTES_PER_TURN.saturating_sub(changes.bytes())) {
+            let left = SNAPSHOT_BYTES_PER_TURN.saturating_sub(changes.bytes());
+            match state.write_snapshot(&mut changes, left) {
                 Ok(true) => writing.place += 1,
                 Ok(false) => break,
                 Err(error) => return self.settings.control.fail(error),
@@ -445,8 +464,26 @@ impl WindowOperator {
             true => self.activator.activate(),
             false => {
                 epochs.windows_done(writing.epoch, writing.frontier);
+                self.unstored = Some(writing.epoch);
                 self.writing = None;
             }
+        }
+    }
+
+    /// Lets go of what can be read back, and asks for a checkpoint where more has changed than memory may hold. What could not be
+    /// read back ends the run.
+    fn look_after_memory(&mut self) {
+        let Some(epochs) = &self.settings.epochs else { return };
+        if self.unstored.take_if(|epoch| epochs.stored().is_some_and(|stored| stored >= *epoch)).is_some() {
+            self.states.iter_mut().for_each(WindowState::snapshot_stored);
+        }
+        let wanted = self.states.iter_mut().any(WindowState::wants_snapshot);
+        if wanted && !std::mem::replace(&mut self.has_asked, wanted) {
+            epochs.say_wanted();
+        }
+        self.has_asked = wanted;
+        if let Some(error) = self.states.iter_mut().find_map(WindowState::take_error) {
+            self.settings.control.fail(error);
         }
     }
 
