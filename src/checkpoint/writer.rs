@@ -10,8 +10,8 @@
 use super::attempts::Attempts;
 use super::report::SnapshotReport;
 use super::{
-    Changes, CheckpointStore, KnownFiles, OutboxKey, Part, PartitionCut, Voice, Word, WorkerSnapshot, WorkerStore, Written,
-    delete_outbox, failpoint, put_cut, put_outbox,
+    Changes, CheckpointStore, KnownFiles, OutboxKey, Part, PartitionCut, Voice, Word, WorkerSnapshot, WorkerStore,
+    Written, delete_outbox, failpoint, put_cut, put_outbox,
 };
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::WorkerIndex;
@@ -51,18 +51,15 @@ pub struct WriterSettings {
 /// Starts the thread.
 pub fn start_writer(settings: WriterSettings) -> ProcessorResult<JoinHandle<()>> {
     let (worker, control) = (settings.worker, settings.control.clone());
-    let mut writer = Writer {
-        settings,
-        known: KnownFiles::default(),
-        pending: Pending::default(),
-        outbox: Vec::new(),
-    };
+    let mut writer = Writer { settings, known: KnownFiles::default(), pending: Pending::default(), outbox: Vec::new() };
     std::thread::Builder::new()
         .name(format!("snapshot-{worker}"))
         .spawn(move || {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| writer.run())) {
                 let reason = panic_message(&*panic);
-                control.fail(ProcessorError::Runtime(format!("the writer of worker {worker}'s snapshots panicked: {reason}")));
+                control.fail(ProcessorError::Runtime(format!(
+                    "the writer of worker {worker}'s snapshots panicked: {reason}"
+                )));
             }
         })
         .map_err(|error| ProcessorError::io(format!("cannot start the writer of worker {worker}'s snapshots"), error))

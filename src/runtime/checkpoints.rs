@@ -7,9 +7,9 @@
 use super::{Control, Topology};
 use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat};
 use crate::checkpoint::{
-    Attempts, CheckpointStore, Command, Coordinator, FORMAT_VERSION, FirstEpoch, JobFingerprint, Manifest, Part, ProcessIndex,
-    Publication, PublisherSettings, Restored, Rules, SinkGathering, Voice, WorkerEpochs, WorkerPort, WorkerStore, WriterSettings,
-    first_epoch, key_groups_of, sink_recovery, start_publisher, start_writer,
+    Attempts, CheckpointStore, Command, Coordinator, FORMAT_VERSION, FirstEpoch, JobFingerprint, Manifest, Part,
+    ProcessIndex, Publication, PublisherSettings, Restored, Rules, SinkGathering, Voice, WorkerEpochs, WorkerPort,
+    WorkerStore, WriterSettings, first_epoch, key_groups_of, sink_recovery, start_publisher, start_writer,
 };
 use crate::config::{ProcessorConfig, StateBackendKind};
 use crate::error::{ProcessorError, ProcessorResult};

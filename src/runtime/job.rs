@@ -12,8 +12,8 @@ use crate::event::{DefinitionIndex, DefinitionSet};
 use crate::http;
 use crate::metrics::{Phase, ProcessorMetrics, StatusBoard, TimeRules, spawn_reporter};
 use crate::sink::{self, ResultSink, RetryPolicy, RoutedSink, SideOutputs, SideSpec, SinkHub, SinkSpec};
-use crate::source::{IntakeRules, Resume};
 use crate::source::file;
+use crate::source::{IntakeRules, Resume};
 use crate::window::{ClosedBefore, Naming, Triggers, WindowSet, WindowStateSettings, Windowing};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -259,10 +259,11 @@ impl Running {
     /// Starts the workers, waits for them, and ends the sinks.
     fn finish(self: Arc<Self>, topology: &Topology, started: Instant) -> ProcessorResult<Summary> {
         let onlookers = self.start_onlookers()?;
-        let mut summary = self.start_checkpoints().and_then(|()| Arc::clone(&self).work(topology)).unwrap_or_else(|error| {
-            self.control().fail(error);
-            Summary::default()
-        });
+        let mut summary =
+            self.start_checkpoints().and_then(|()| Arc::clone(&self).work(topology)).unwrap_or_else(|error| {
+                self.control().fail(error);
+                Summary::default()
+            });
         self.job.board.set_phase(Phase::Stopping);
         match self.end_sinks(&mut summary) {
             // What the sinks lack then follows from the failure, which has been told.

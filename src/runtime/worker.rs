@@ -102,7 +102,9 @@ impl<'a> Share<'a> {
             written: Handle::new(),
             needed: Handle::new(),
             results_waiting: Rc::default(),
-            epochs: running.checkpoints().map(|checkpoints| checkpoints.worker_epochs(worker.index() % running.threads())),
+            epochs: running
+                .checkpoints()
+                .map(|checkpoints| checkpoints.worker_epochs(worker.index() % running.threads())),
             tally: Tally::default(),
         }
     }

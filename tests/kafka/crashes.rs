@@ -48,7 +48,11 @@ fn nothing_vanished(seen: &[ReadRecord], there: &[ReadRecord]) {
     assert!(!seen.is_empty());
     let there: BTreeMap<_, _> = there.iter().map(|record| ((record.partition, record.offset), record)).collect();
     for record in seen {
-        assert_eq!(there.get(&(record.partition, record.offset)), Some(&record), "it was seen, and is not there any more");
+        assert_eq!(
+            there.get(&(record.partition, record.offset)),
+            Some(&record),
+            "it was seen, and is not there any more"
+        );
     }
 }
 

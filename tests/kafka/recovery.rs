@@ -53,7 +53,11 @@ impl Story {
         let folder = tempfile::tempdir().expect("a folder");
         let state = |name: &str| folder.path().join(name);
         let mut setup = Setup::new(broker.servers(), &topic, &results, &topic)
-            .with(format!("state: {{backend: rocksdb, path: {:?}, checkpoint_path: {:?}}}", state("state"), state("checkpoints")))
+            .with(format!(
+                "state: {{backend: rocksdb, path: {:?}, checkpoint_path: {:?}}}",
+                state("state"),
+                state("checkpoints")
+            ))
             .with("checkpoint_interval: 150ms")
             .with(format!("delivery: {delivery}"));
         setup.job = topic.clone();
@@ -132,7 +136,8 @@ impl Story {
         assert_eq!(ended.code, Some(0), "{}", ended.log);
         let lines = fs::read_to_string(&output).expect("the results are there");
         let _ = fs::remove_file(&output);
-        let mut written: Vec<Written> = lines.lines().map(results_text).filter(|(key, _)| !key.contains("closing")).collect();
+        let mut written: Vec<Written> =
+            lines.lines().map(results_text).filter(|(key, _)| !key.contains("closing")).collect();
         written.sort();
         written
     }
@@ -173,8 +178,10 @@ fn compare(mut found: Vec<Written>, expected: Vec<Written>) {
         counts
     };
     let (found_counts, expected_counts) = (count(&found), count(&expected));
-    let missing: Vec<_> = expected_counts.iter().filter(|(one, n)| found_counts.get(*one).copied().unwrap_or(0) < **n).take(5).collect();
-    let surplus: Vec<_> = found_counts.iter().filter(|(one, n)| expected_counts.get(*one).copied().unwrap_or(0) < **n).take(5).collect();
+    let missing: Vec<_> =
+        expected_counts.iter().filter(|(one, n)| found_counts.get(*one).copied().unwrap_or(0) < **n).take(5).collect();
+    let surplus: Vec<_> =
+        found_counts.iter().filter(|(one, n)| expected_counts.get(*one).copied().unwrap_or(0) < **n).take(5).collect();
     assert!(
         missing.is_empty() && surplus.is_empty(),
         "{} results where {} are right\nmissing: {missing:#?}\ntoo many: {surplus:#?}",

@@ -126,7 +126,6 @@ struct Queues {
     ending: (Epoch, usize),
 }
 
-
 impl Queues {
     fn send_to_all(&self, item: impl Fn() -> Item) {
         for sender in self.senders.iter().flatten() {

@@ -229,9 +229,8 @@ impl Broker {
             let consumer: BaseConsumer =
                 self.client().set("group.id", "ends").set("isolation.level", isolation).create().expect("a consumer");
             let partitions = self.beginning_of(&consumer, topic).count() as i32;
-            let end = |partition| {
-                consumer.fetch_watermarks(topic, partition, START_PATIENCE).expect("the broker answers").1
-            };
+            let end =
+                |partition| consumer.fetch_watermarks(topic, partition, START_PATIENCE).expect("the broker answers").1;
             (0..partitions).map(end).collect()
         };
         let (committed, written) = (ends("read_committed"), ends("read_uncommitted"));
