@@ -9,7 +9,8 @@
 //! What is decided (which epoch may be cut, published, delivered, forgotten; which checkpoint is restored, what is sent again) is
 //! decided by pure functions over plain data, apart from I/O.
 
-mod codec;
+mod compare;
+mod contents;
 mod cut;
 mod failpoint;
 mod fault;
@@ -20,16 +21,23 @@ mod reader;
 mod record;
 mod records;
 mod store;
+mod verify;
 mod worker_store;
 
+pub use compare::{Comparison, EntryCounts, EntryDifference, compare};
+pub use contents::{
+    Contents, EntryContent, FigureList, Figures, RecordText, Selected, Selection, TableSize, WaitingContent,
+    read_record,
+};
 pub use cut::PartitionCut;
 pub use failpoint::{FAILPOINT_VARIABLE, failpoint};
 pub use fault::{Crc32, Fault, FaultKind};
 pub use files::{KnownFiles, SnapshotFile, SnapshotFiles};
 pub use fingerprint::{FingerprintDifference, FingerprintPart, JobFingerprint};
-pub use manifest::{CutSummary, FORMAT_VERSION, Manifest, SinkFile, SinkShard, WorkerSnapshot};
+pub use manifest::{AggregationSummary, CutSummary, FORMAT_VERSION, Manifest, SinkFile, SinkShard, WorkerSnapshot};
 pub use reader::{Record, SnapshotReader};
 pub use record::{Changes, RecordKey, Table};
 pub use records::{OutboxKey, delete_cut, delete_outbox, put_cut, put_outbox, read_cut, read_outbox};
 pub use store::{CheckpointState, CheckpointStore, LEAST_RETAINED, ListedCheckpoint};
+pub use verify::{Verification, verify};
 pub use worker_store::{DiskBytes, WorkerStore, Written};

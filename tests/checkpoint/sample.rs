@@ -1,15 +1,15 @@
 //! Small checkpoints to try things out with.
 
-use llm_optimizer_processor::EventTime;
 use llm_optimizer_processor::ProcessorResult;
 use llm_optimizer_processor::checkpoint::{
-    Changes, CheckpointStore, FORMAT_VERSION, JobFingerprint, KnownFiles, Manifest, OutboxKey, PartitionCut, SinkFile,
-    SinkShard, WorkerSnapshot, WorkerStore, put_cut, put_outbox,
+    AggregationSummary, Changes, CheckpointStore, FORMAT_VERSION, JobFingerprint, KnownFiles, Manifest, OutboxKey,
+    PartitionCut, SinkFile, SinkShard, WorkerSnapshot, WorkerStore, put_cut, put_outbox,
 };
 use llm_optimizer_processor::event::{Offset, PartitionName, WorkerIndex};
 use llm_optimizer_processor::sink::{Generation, Shard};
 use llm_optimizer_processor::time::disorder::Disorder;
 use llm_optimizer_processor::time::{Epoch, Span};
+use llm_optimizer_processor::{AggregatePlan, EventTime};
 use std::path::{Path, PathBuf};
 
 /// A job of some workers, with their databases and checkpoints under one directory.
@@ -98,6 +98,7 @@ pub fn manifest(epoch: Epoch, snapshots: Vec<WorkerSnapshot>) -> Manifest {
         workers: snapshots.len() as u32,
         key_groups: 256,
         fingerprint: JobFingerprint::default().with("windows", "tumbling 60s").with("event.key", "[data.model]"),
+        aggregation: AggregationSummary::of(&AggregatePlan::everything()),
         frontier: EventTime::from_millis(1_790_000_000_000),
         max_out_of_orderness: Span::from_secs(10),
         finished: false,
