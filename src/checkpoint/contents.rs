@@ -4,7 +4,7 @@
 //! Of windows as many are kept as asked for, the first in the order of definitions, starts, ends and keys, however many there
 //! are.
 
-use super::manifest::{AggregationSummary, Manifest};
+use super::manifest::{DefinitionSummary, Manifest};
 use super::reader::SnapshotReader;
 use super::{CheckpointStore, OutboxKey, PartitionCut, Table, read_cut, read_outbox};
 use crate::aggregate::AccumulatorStore;
@@ -42,20 +42,27 @@ pub type FigureList = Vec<(Arc<str>, ResultValue)>;
 
 /// Reads the figures of encoded accumulators.
 pub struct Figures {
-    /// `None` where only the program that wrote them can read them.
-    store: Option<AccumulatorStore>,
+    /// By definition; `None` where only the program that wrote them can read them.
+    stores: Vec<Option<AccumulatorStore>>,
 }
 
 impl Figures {
-    /// Of a checkpoint with these aggregates.
-    pub fn new(aggregation: &AggregationSummary) -> ProcessorResult<Self> {
-        let plan = aggregation.plan()?;
-        Ok(Self { store: plan.map(|plan| AccumulatorStore::new(Arc::new(plan))) })
+    /// Of a checkpoint.
+    pub fn new(manifest: &Manifest) -> ProcessorResult<Self> {
+        let store = |definition: &DefinitionSummary| {
+            let plan = definition.aggregation.plan()?;
+            Ok(plan.map(|plan| AccumulatorStore::new(Arc::new(plan))))
+        };
+        Ok(Self { stores: manifest.definitions.iter().map(store).collect::<ProcessorResult<_>>()? })
     }
 
     /// The figures of one accumulator; none where only the program that wrote it can read it.
-    pub fn read(&mut self, encoded: &[u8]) -> ProcessorResult<FigureList> {
-        let Some(store) = &mut self.store else { return Ok(Vec::new()) };
+    pub fn read(&mut self, definition: DefinitionIndex, encoded: &[u8]) -> ProcessorResult<FigureList> {
+        let store = self
+            .stores
+            .get_mut(usize::from(definition.0))
+            .ok_or_else(|| ProcessorError::State(format!("the manifest has no window definition {}", definition.0)))?;
+        let Some(store) = store else { return Ok(Vec::new()) };
         let id = store.decode(encoded)?;
         let mut values = Vec::new();
         store.result(id, &mut values);

@@ -52,8 +52,8 @@ pub struct Manifest {
     pub key_groups: u32,
     /// What the state means.
     pub fingerprint: JobFingerprint,
-    /// What accumulators keep; for tools, which show their results.
-    pub aggregation: AggregationSummary,
+    /// The window definitions, in order; for tools.
+    pub definitions: Vec<DefinitionSummary>,
     /// The event time up to which everything due has fired.
     #[serde(rename = "frontier_ms")]
     pub frontier: EventTime,
@@ -70,7 +70,16 @@ pub struct Manifest {
     pub transactional_shards: BTreeSet<Shard>,
 }
 
-/// What accumulators keep.
+/// A window definition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DefinitionSummary {
+    /// Its name, where there are several.
+    pub name: Option<String>,
+    /// What its accumulators keep.
+    pub aggregation: AggregationSummary,
+}
+
+/// What accumulators keep: by this tools show their results.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AggregationSummary {
     /// The built-in aggregates, by their words in the configuration.

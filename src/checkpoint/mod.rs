@@ -34,7 +34,9 @@ pub use failpoint::{FAILPOINT_VARIABLE, failpoint};
 pub use fault::{Crc32, Fault, FaultKind};
 pub use files::{KnownFiles, SnapshotFile, SnapshotFiles};
 pub use fingerprint::{FingerprintDifference, FingerprintPart, JobFingerprint};
-pub use manifest::{AggregationSummary, CutSummary, FORMAT_VERSION, Manifest, SinkFile, SinkShard, WorkerSnapshot};
+pub use manifest::{
+    AggregationSummary, CutSummary, DefinitionSummary, FORMAT_VERSION, Manifest, SinkFile, SinkShard, WorkerSnapshot,
+};
 pub use reader::{Record, SnapshotReader};
 pub use record::{Changes, RecordKey, Table};
 pub use records::{OutboxKey, delete_cut, delete_outbox, put_cut, put_outbox, read_cut, read_outbox};

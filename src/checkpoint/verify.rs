@@ -4,7 +4,7 @@
 //! to the accumulators; at last what the records say together against what the manifest says. What is found is listed, all of it up
 //! to the first fault of each worker's records.
 
-use super::contents::{Figures, RecordText, read_record};
+use super::contents::{Figures, RecordText, read_record, within};
 use super::fault::Fault;
 use super::manifest::{CutSummary, Manifest, WorkerSnapshot};
 use super::reader::SnapshotReader;
@@ -81,7 +81,7 @@ impl Verification {
         said: &mut Said,
     ) -> Result<(), ProcessorError> {
         let reader = SnapshotReader::open_checked(place)?;
-        let mut figures = Figures::new(&manifest.aggregation)?;
+        let mut figures = Figures::new(manifest)?;
         for record in reader.scan(&[]) {
             let (key, value) = record?;
             let read = read_record(&key, &value)?;
@@ -113,7 +113,7 @@ fn check_view(
     }
     if let RecordContent::Entry(entry) = &view.content {
         for (name, encoded) in &entry.fields {
-            figures.read(encoded).map_err(|error| super::contents::within(&format!("{} {name}", entry.key), error))?;
+            figures.read(view.definition, encoded).map_err(|error| within(&format!("{} {name}", entry.key), error))?;
         }
     }
     Ok(())

@@ -2,8 +2,8 @@
 
 use llm_optimizer_processor::ProcessorResult;
 use llm_optimizer_processor::checkpoint::{
-    AggregationSummary, Changes, CheckpointStore, FORMAT_VERSION, JobFingerprint, KnownFiles, Manifest, OutboxKey,
-    PartitionCut, SinkFile, SinkShard, WorkerSnapshot, WorkerStore, put_cut, put_outbox,
+    AggregationSummary, Changes, CheckpointStore, DefinitionSummary, FORMAT_VERSION, JobFingerprint, KnownFiles,
+    Manifest, OutboxKey, PartitionCut, SinkFile, SinkShard, WorkerSnapshot, WorkerStore, put_cut, put_outbox,
 };
 use llm_optimizer_processor::event::{Offset, PartitionName, WorkerIndex};
 use llm_optimizer_processor::sink::{Generation, Shard};
@@ -87,6 +87,7 @@ pub fn changes(epoch: Epoch, worker: WorkerIndex) -> Changes {
 pub fn manifest(epoch: Epoch, snapshots: Vec<WorkerSnapshot>) -> Manifest {
     assert_eq!(FORMAT_VERSION, 1);
     let shard = Shard { sink: 0, process: 0 };
+    let aggregation = AggregationSummary::of(&AggregatePlan::everything());
     let file = SinkFile { path: PathBuf::from("results.jsonl"), length: 1_234 };
     Manifest {
         epoch,
@@ -98,7 +99,7 @@ pub fn manifest(epoch: Epoch, snapshots: Vec<WorkerSnapshot>) -> Manifest {
         workers: snapshots.len() as u32,
         key_groups: 256,
         fingerprint: JobFingerprint::default().with("windows", "tumbling 60s").with("event.key", "[data.model]"),
-        aggregation: AggregationSummary::of(&AggregatePlan::everything()),
+        definitions: vec![DefinitionSummary { name: None, aggregation }],
         frontier: EventTime::from_millis(1_790_000_000_000),
         max_out_of_orderness: Span::from_secs(10),
         finished: false,
