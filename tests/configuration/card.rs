@@ -83,6 +83,9 @@ fn the_production_snippet() {
         backend: StateBackendKind::RocksDb,
         path: Some("/var/lib/optimizer/state".into()),
         checkpoint_path: Some("/var/lib/optimizer/checkpoints".into()),
+        retain: NonZeroUsize::new(3).unwrap(),
+        memory_limit: None,
+        tolerable_failures: NonZeroU32::new(3).unwrap(),
     };
     assert_eq!(config.state, state);
     assert_eq!(config.windows.kind, WindowKind::tumbling(Span::from_secs(300)));
