@@ -10,7 +10,8 @@
 //! decided by pure functions over plain data, apart from I/O.
 
 mod attempts;
-mod codec;
+mod compare;
+mod contents;
 mod coordinator;
 mod cut;
 mod failpoint;
@@ -29,19 +30,27 @@ mod report;
 mod restored;
 mod sinks;
 mod store;
+mod verify;
 mod words;
 mod worker;
 mod worker_store;
 mod writer;
 
 pub use attempts::{Attempts, FailureObserver};
+pub use compare::{Comparison, EntryCounts, EntryDifference, compare};
+pub use contents::{
+    Contents, EntryContent, FigureList, Figures, RecordText, Selected, Selection, TableSize, WaitingContent,
+    read_record,
+};
 pub use coordinator::{Command, Coordinator, Ending, Event, ProcessIndex, Rules};
 pub use cut::PartitionCut;
 pub use failpoint::{FAILPOINT_VARIABLE, failpoint};
 pub use fault::{Crc32, Fault, FaultKind};
 pub use files::{KnownFiles, SnapshotFile, SnapshotFiles};
 pub use fingerprint::{FingerprintDifference, FingerprintPart, JobFingerprint};
-pub use manifest::{CutSummary, FORMAT_VERSION, Manifest, SinkFile, SinkShard, WorkerSnapshot};
+pub use manifest::{
+    AggregationSummary, CutSummary, DefinitionSummary, FORMAT_VERSION, Manifest, SinkFile, SinkShard, WorkerSnapshot,
+};
 pub use port::{Part, Voice, WorkerPort};
 pub use publisher::{Publication, Published, PublisherSettings, start_publisher};
 pub use reader::{Record, SnapshotReader};
@@ -51,6 +60,7 @@ pub use report::SnapshotReport;
 pub use restored::{Restored, first_epoch, key_groups_of, sink_recovery};
 pub use sinks::SinkGathering;
 pub use store::{CheckpointState, CheckpointStore, LEAST_RETAINED, ListedCheckpoint};
+pub use verify::{Verification, verify};
 pub use words::Word;
 pub use worker::{FirstEpoch, WorkerEpochs};
 pub use worker_store::{DiskBytes, WorkerStore, Written};

@@ -7,9 +7,9 @@
 use super::{Control, Topology};
 use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat};
 use crate::checkpoint::{
-    Attempts, CheckpointStore, Command, Coordinator, FORMAT_VERSION, FirstEpoch, JobFingerprint, Manifest, Part,
-    ProcessIndex, Publication, PublisherSettings, Restored, Rules, SinkGathering, Voice, WorkerEpochs, WorkerPort,
-    WorkerStore, WriterSettings, first_epoch, key_groups_of, sink_recovery, start_publisher, start_writer,
+    Attempts, CheckpointStore, Command, Coordinator, DefinitionSummary, FORMAT_VERSION, FirstEpoch, JobFingerprint,
+    Manifest, Part, ProcessIndex, Publication, PublisherSettings, Restored, Rules, SinkGathering, Voice, WorkerEpochs,
+    WorkerPort, WorkerStore, WriterSettings, first_epoch, key_groups_of, sink_recovery, start_publisher, start_writer,
 };
 use crate::config::{ProcessorConfig, StateBackendKind};
 use crate::error::{ProcessorError, ProcessorResult};
@@ -64,7 +64,7 @@ impl RunCheckpoints {
     /// Opens what the job goes on from. `None` where it takes no checkpoints.
     pub fn open(
         config: &ProcessorConfig,
-        fingerprint: JobFingerprint,
+        (fingerprint, definitions): (JobFingerprint, Vec<DefinitionSummary>),
         topology: &Topology,
         control: &Control,
     ) -> ProcessorResult<Option<Self>> {
@@ -105,6 +105,7 @@ impl RunCheckpoints {
             workers: topology.peers() as u32,
             key_groups: KEY_GROUPS,
             fingerprint,
+            definitions,
             max_out_of_orderness: config.watermark.max_out_of_orderness,
             frontier: EventTime::MIN,
             finished: false,

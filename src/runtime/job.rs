@@ -5,7 +5,7 @@ use super::input::{ConfiguredInput, Input};
 use super::observe::{MetricsSinkObserver, sink_statuses};
 use super::{Control, Summary, Topology};
 use crate::aggregate::AggregatePlan;
-use crate::checkpoint::{JobFingerprint, Restored};
+use crate::checkpoint::{AggregationSummary, DefinitionSummary, JobFingerprint, Restored};
 use crate::config::{AggregateKind, ProcessorConfig, ValueFields, WindowDefinition};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, DefinitionSet};
@@ -72,6 +72,15 @@ struct Definition {
 }
 
 impl Job {
+    /// The definitions, as manifests name them.
+    fn definition_summaries(&self) -> Vec<DefinitionSummary> {
+        let summary = |of: &Definition| DefinitionSummary {
+            name: of.name.as_deref().map(str::to_owned),
+            aggregation: AggregationSummary::of(&of.plan),
+        };
+        self.definitions.iter().map(summary).collect()
+    }
+
     /// The job of a configuration. Opens nothing but looks for the files of a file source.
     pub fn from_config(config: ProcessorConfig) -> ProcessorResult<Self> {
         let input = Box::new(ConfiguredInput::new(config.clone())?);
@@ -215,8 +224,8 @@ impl Running {
             close_idle_after: job.config.watermark.close_idle_after,
         });
         let process = topology.process();
-        let fingerprint = job.fingerprint();
-        let mut checkpoints = RunCheckpoints::open(&job.config, fingerprint, topology, &job.control)?;
+        let meaning = (job.fingerprint(), job.definition_summaries());
+        let mut checkpoints = RunCheckpoints::open(&job.config, meaning, topology, &job.control)?;
         let observer = MetricsSinkObserver::new(&job.metrics);
         let sinks: Vec<Box<dyn ResultSink>> = match &job.sinks {
             SinkPlan::Configured => sink::build(&job.config, process)?,
