@@ -1,6 +1,7 @@
 //! The command line: words in, a call of the library, an exit code out.
 
 mod arguments;
+mod confirm;
 mod cpu;
 mod generate;
 mod late_report;
