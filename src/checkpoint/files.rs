@@ -9,7 +9,7 @@ use crate::error::{ProcessorError, ProcessorResult};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -129,4 +129,11 @@ fn checksum(open: &mut File) -> std::io::Result<(u64, Crc32)> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Writes a file that survives the machine's crash; its name does when its directory is synced.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }

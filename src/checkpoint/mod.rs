@@ -9,7 +9,9 @@
 //! What is decided (which epoch may be cut, published, delivered, forgotten; which checkpoint is restored, what is sent again) is
 //! decided by pure functions over plain data, apart from I/O.
 
+mod attempts;
 mod codec;
+mod coordinator;
 mod cut;
 mod failpoint;
 mod fault;
@@ -17,13 +19,25 @@ mod files;
 mod fingerprint;
 mod manifest;
 mod meaning;
+pub mod operator;
+mod port;
+pub mod protocol;
+mod publisher;
 mod reader;
 mod record;
 mod records;
+mod report;
+mod restored;
+mod sinks;
 mod start;
 mod store;
+mod words;
+mod worker;
 mod worker_store;
+mod writer;
 
+pub use attempts::{Attempts, FailureObserver};
+pub use coordinator::{Command, Coordinator, Ending, Event, ProcessIndex, Rules};
 pub use cut::PartitionCut;
 pub use failpoint::{FAILPOINT_VARIABLE, failpoint};
 pub use fault::{Crc32, Fault, FaultKind};
@@ -31,9 +45,17 @@ pub use files::{KnownFiles, SnapshotFile, SnapshotFiles};
 pub use fingerprint::{FingerprintDifference, FingerprintPart, JobFingerprint};
 pub use manifest::{CutSummary, FORMAT_VERSION, Manifest, SinkFile, SinkShard, WorkerSnapshot};
 pub use meaning::DefinitionParts;
+pub use port::{Part, Voice, WorkerPort};
+pub use publisher::{Publication, Published, PublisherSettings, start_publisher};
 pub use reader::{Record, SnapshotReader};
 pub use record::{Changes, RecordKey, Table};
 pub use records::{OutboxKey, delete_cut, delete_outbox, put_cut, put_outbox, read_cut, read_outbox};
+pub use report::SnapshotReport;
+pub use restored::{Restored, first_epoch, key_groups_of, sink_recovery};
+pub use sinks::SinkGathering;
 pub use start::{StartFrom, StartOptions};
 pub use store::{CheckpointState, CheckpointStore, LEAST_RETAINED, ListedCheckpoint};
+pub use words::Word;
+pub use worker::{FirstEpoch, WorkerEpochs};
 pub use worker_store::{DiskBytes, WorkerStore, Written};
+pub use writer::{WriterSettings, start_writer};

@@ -19,6 +19,7 @@
 
 use super::failpoint;
 use super::fault::{Fault, FaultKind};
+use super::files::write_durably;
 use super::manifest::Manifest;
 use super::reader::SnapshotReader;
 use crate::error::{ProcessorError, ProcessorResult};
@@ -331,12 +332,6 @@ impl CheckpointStore {
         }
         Ok(removed)
     }
-}
-
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 /// Takes the lock, which the operating system gives back when the process ends in whichever way.

@@ -6,13 +6,15 @@
 //! snapshot flushes first and nothing before it counts.
 //!
 //! Changes go in in pieces of some megabytes: RocksDB would hold another copy of one large batch twice. Nobody reads between
-//! the pieces, and a failure in between is made good by writing the same changes again.
+//! the pieces.
 //!
-//! How it fails: a full disk is an error that names the file. RocksDB goes on by itself when there is room again; until then each
-//! write and each snapshot is refused. What was written before stays.
+//! How it fails: a full disk is an error that names the file. RocksDB then takes no more writes, whether there is room again or not,
+//! until it is opened again, which loses what it holds in memory. So the store keeps the changes since the last snapshot that was
+//! made; the next call after a failure opens the database again and makes them once more. Whoever calls just tries again, or goes
+//! on: the next snapshot has everything. Meanwhile what is there can be read.
 
 use super::failpoint;
-use super::files::{KnownFiles, SnapshotFiles};
+use super::files::{KnownFiles, SnapshotFiles, write_durably};
 use super::record::Changes;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::state::directory::{create_directory, remove_directory, sync_names};
@@ -23,8 +25,9 @@ use ::rocksdb::{
     WriteBatch, WriteOptions,
 };
 use serde::{Deserialize, Serialize};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Bytes of changes that are written at once.
 const PIECE: usize = 4 << 20;
@@ -43,6 +46,8 @@ const RUNS: i32 = 8;
 const LOG_FILES: usize = 2;
 const LOG_BYTES: usize = 1 << 20;
 const LIST_BYTES: usize = 1 << 20;
+/// What there must be room for on a disk that was full before the database is opened again.
+const ROOM: usize = 256 << 10;
 
 /// One worker's working database. Clones are the same database.
 #[derive(Clone)]
@@ -52,9 +57,20 @@ pub struct WorkerStore {
 
 struct Inner {
     path: PathBuf,
-    db: DB,
     /// They hold the counters.
     options: Options,
+    /// `None` where it could not be opened again.
+    db: RwLock<Option<DB>>,
+    /// Held by whoever writes or makes a snapshot. Taken before `db`.
+    writing: Mutex<Writing>,
+}
+
+#[derive(Default)]
+struct Writing {
+    /// What no snapshot has yet.
+    changes: Vec<Changes>,
+    /// Something has failed since the database was opened.
+    failed: bool,
 }
 
 /// What was written into a store.
@@ -92,7 +108,8 @@ impl WorkerStore {
         })?;
         let options = options();
         let db = DB::open(&options, directory).map_err(|error| failure(directory, &error))?;
-        Ok(Self { inner: Arc::new(Inner { path: directory.to_owned(), db, options }) })
+        let inner = Inner { path: directory.to_owned(), options, db: RwLock::new(Some(db)), writing: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Where it is.
@@ -100,35 +117,25 @@ impl WorkerStore {
         &self.inner.path
     }
 
-    /// Makes changes, in their order. Where it fails, some of them may have been made: making all of them again is right.
-    pub fn write(&self, changes: &Changes) -> ProcessorResult<Written> {
-        let mut written = Written::default();
-        let mut batch = WriteBatch::default();
+    /// Makes changes, in their order. Where it fails they are made by the next call that does not; they need not be given again.
+    pub fn write(&self, changes: Changes) -> ProcessorResult<Written> {
+        let mut written = Written { bytes: changes.bytes() as u64, ..Written::default() };
         for change in changes.iter() {
-            match change.value {
-                Some(value) => batch.put(change.key, value),
-                None => batch.delete(change.key),
-            }
             *if change.value.is_some() { &mut written.puts } else { &mut written.deletions } += 1;
-            if batch.size_in_bytes() >= PIECE {
-                self.write_batch(std::mem::take(&mut batch))?;
-            }
         }
-        self.write_batch(batch)?;
-        written.bytes = changes.bytes() as u64;
+        let mut writing = self.inner.writing();
+        writing.changes.push(changes);
+        self.inner.attempt(&mut writing, |inner, writing| match writing.changes.last() {
+            Some(changes) => inner.with_db(|db| apply(db, changes)),
+            None => Ok(()),
+        })?;
         failpoint("batch_written");
         Ok(written)
     }
 
-    fn write_batch(&self, batch: WriteBatch) -> ProcessorResult<()> {
-        let mut how = WriteOptions::default();
-        how.disable_wal(true);
-        self.inner.db.write_opt(batch, &how).map_err(|error| self.failure(&error))
-    }
-
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> ProcessorResult<Option<Vec<u8>>> {
-        self.inner.db.get(key).map_err(|error| self.failure(&error))
+        self.inner.with_db(|db| db.get(key))
     }
 
     /// Makes a snapshot of what has been written, in a directory that what an earlier attempt left there is removed from, and
@@ -139,15 +146,19 @@ impl WorkerStore {
         let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         create_directory(parent)?;
         remove_directory(directory)?;
-        let refused = |error: ::rocksdb::Error| {
-            ProcessorError::State(format!("cannot make the snapshot {}: RocksDB: {error}", directory.display()))
-        };
-        let db = &self.inner.db;
-        db.flush().map_err(refused)?;
-        Checkpoint::new(db).and_then(|checkpoint| checkpoint.create_checkpoint(directory)).map_err(refused)?;
+        let mut writing = self.inner.writing();
+        self.inner.attempt(&mut writing, |inner, _| {
+            inner.with_db(DB::flush)?;
+            let made =
+                inner.with_db(|db| Ok(Checkpoint::new(db).and_then(|made| made.create_checkpoint(directory))))?;
+            made.map_err(|error| {
+                ProcessorError::State(format!("cannot make the snapshot {}: RocksDB: {error}", directory.display()))
+            })
+        })?;
         failpoint("rocksdb_checkpoint_made");
         let files = SnapshotFiles::settle(directory, known)?;
         sync_names(parent)?;
+        writing.changes.clear();
         failpoint("fsynced");
         Ok(files)
     }
@@ -160,13 +171,69 @@ impl WorkerStore {
 
     /// The size of the database on disk.
     pub fn size_bytes(&self) -> u64 {
-        let size = self.inner.db.property_int_value("rocksdb.live-sst-files-size");
+        let size = self.inner.with_db(|db| db.property_int_value("rocksdb.live-sst-files-size"));
         size.ok().flatten().unwrap_or(0)
     }
+}
 
-    fn failure(&self, error: &::rocksdb::Error) -> ProcessorError {
-        failure(&self.inner.path, error)
+impl Inner {
+    fn with_db<R>(&self, work: impl FnOnce(&DB) -> Result<R, ::rocksdb::Error>) -> ProcessorResult<R> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        let db = db.as_ref().ok_or_else(|| {
+            ProcessorError::State(format!("RocksDB in {}: not open since a write failed", self.path.display()))
+        })?;
+        work(db).map_err(|error| failure(&self.path, &error))
     }
+
+    fn writing(&self) -> MutexGuard<'_, Writing> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `work` on a database that is well; remembers whether it failed.
+    fn attempt(
+        &self,
+        writing: &mut Writing,
+        work: impl FnOnce(&Inner, &Writing) -> ProcessorResult<()>,
+    ) -> ProcessorResult<()> {
+        if writing.failed {
+            self.open_again()?;
+            writing.changes.iter().try_for_each(|changes| self.with_db(|db| apply(db, changes)))?;
+        }
+        writing.failed = true;
+        work(self, writing)?;
+        writing.failed = false;
+        Ok(())
+    }
+
+    fn open_again(&self) -> ProcessorResult<()> {
+        // As long as there is no room the database stays open for reading.
+        let room = self.path.join("room");
+        let found = write_durably(&room, &vec![0; ROOM]);
+        let removed = fs::remove_file(&room);
+        found
+            .and(removed)
+            .map_err(|error| ProcessorError::io(format!("no room for the state in {}", self.path.display()), error))?;
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        *db = None;
+        *db = Some(DB::open(&self.options, &self.path).map_err(|error| failure(&self.path, &error))?);
+        Ok(())
+    }
+}
+
+fn apply(db: &DB, changes: &Changes) -> Result<(), ::rocksdb::Error> {
+    let mut how = WriteOptions::default();
+    how.disable_wal(true);
+    let mut batch = WriteBatch::default();
+    for change in changes.iter() {
+        match change.value {
+            Some(value) => batch.put(change.key, value),
+            None => batch.delete(change.key),
+        }
+        if batch.size_in_bytes() >= PIECE {
+            db.write_opt(std::mem::take(&mut batch), &how)?;
+        }
+    }
+    db.write_opt(batch, &how)
 }
 
 fn failure(path: &Path, error: &::rocksdb::Error) -> ProcessorError {
@@ -176,7 +243,6 @@ fn failure(path: &Path, error: &::rocksdb::Error) -> ProcessorError {
 fn options() -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
-    options.set_error_if_exists(true);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_write_buffer_size(BUFFER);
     options.set_max_write_buffer_number(BUFFERS);
