@@ -19,6 +19,7 @@ mod fault;
 mod files;
 mod fingerprint;
 mod manifest;
+mod meaning;
 pub mod operator;
 mod port;
 pub mod protocol;
@@ -29,6 +30,7 @@ mod records;
 mod report;
 mod restored;
 mod sinks;
+mod start;
 mod store;
 mod verify;
 mod words;
@@ -51,6 +53,7 @@ pub use fingerprint::{FingerprintDifference, FingerprintPart, JobFingerprint};
 pub use manifest::{
     AggregationSummary, CutSummary, DefinitionSummary, FORMAT_VERSION, Manifest, SinkFile, SinkShard, WorkerSnapshot,
 };
+pub use meaning::DefinitionParts;
 pub use port::{Part, Voice, WorkerPort};
 pub use publisher::{Publication, Published, PublisherSettings, start_publisher};
 pub use reader::{Record, SnapshotReader};
@@ -59,6 +62,7 @@ pub use records::{OutboxKey, delete_cut, delete_outbox, put_cut, put_outbox, rea
 pub use report::SnapshotReport;
 pub use restored::{Restored, first_epoch, key_groups_of, sink_recovery};
 pub use sinks::SinkGathering;
+pub use start::{StartFrom, StartOptions};
 pub use store::{CheckpointState, CheckpointStore, LEAST_RETAINED, ListedCheckpoint};
 pub use verify::{Verification, verify};
 pub use words::Word;

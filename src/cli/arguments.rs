@@ -1,5 +1,7 @@
 //! What can be written on the command line.
 
+use crate::checkpoint::{StartFrom, StartOptions};
+use crate::time::Epoch;
 use clap::{Args, Parser, Subcommand};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -37,6 +39,8 @@ SIGTERM or Ctrl-C ends the run in order: what was read is finished and written. 
 EXAMPLES
   processor run --config processor.yaml
   processor run --config processor.yaml --log info,frontier=debug
+  processor run --config processor.yaml --from-checkpoint 17           go back to an earlier checkpoint
+  processor run --config processor.yaml --ignore-checkpoint --yes      begin anew
   processor run --config processor.yaml -w 4 -n 2 -p 0 -h hosts.txt    the first of two processes of 4 workers";
 
 const AFTER_VALIDATE_HELP: &str = "\
@@ -247,12 +251,36 @@ pub struct RunOptions {
     /// One host:port a line, in the order of the processes [default: localhost, ports from 2101]
     #[arg(long, short = 'h', value_name = "FILE")]
     pub hostfile: Option<PathBuf>,
+    /// Go on from the checkpoint of this number instead of the newest; those after it count no more
+    #[arg(long, value_name = "N", conflicts_with = "ignore_checkpoint")]
+    pub from_checkpoint: Option<u64>,
+    /// Begin anew although there are checkpoints; asks at a terminal
+    #[arg(long)]
+    pub ignore_checkpoint: bool,
+    /// Go on although records are lost that the checkpoint goes on with; they are counted
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// Answer yes to what is asked
+    #[arg(long, short = 'y')]
+    pub yes: bool,
     /// Log one JSON object a line
     #[arg(long)]
     pub log_json: bool,
     /// What to log, as in `info,frontier=debug` [default: logging.filter of the configuration]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
+}
+
+impl RunOptions {
+    /// What they say of checkpoints.
+    pub fn start(&self) -> StartOptions {
+        let from = match self.from_checkpoint {
+            Some(number) => StartFrom::Checkpoint(Epoch::new(number)),
+            None if self.ignore_checkpoint => StartFrom::Anew,
+            None => StartFrom::Newest,
+        };
+        StartOptions { from, accept_loss: self.accept_loss }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod checkpoints;
+mod confirm;
 mod cpu;
 mod generate;
 mod late_report;

@@ -5,7 +5,7 @@ use super::input::{ConfiguredInput, Input};
 use super::observe::{MetricsSinkObserver, sink_statuses};
 use super::{Control, Summary, Topology};
 use crate::aggregate::AggregatePlan;
-use crate::checkpoint::{AggregationSummary, DefinitionSummary, JobFingerprint, Restored};
+use crate::checkpoint::{AggregationSummary, DefinitionSummary, JobFingerprint, Restored, StartOptions};
 use crate::config::{AggregateKind, ProcessorConfig, ValueFields, WindowDefinition};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, DefinitionSet};
@@ -53,6 +53,8 @@ pub struct Job {
     pub board: StatusBoard,
     /// Stops it.
     pub control: Control,
+    /// What it goes on from.
+    pub start: StartOptions,
     definitions: Vec<Definition>,
     windows: WindowSet,
     closed: ClosedBefore,
@@ -126,6 +128,7 @@ impl Job {
             metrics,
             board,
             control,
+            start: StartOptions::default(),
             definitions,
             windows,
             closed: ClosedBefore::default(),

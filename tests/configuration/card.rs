@@ -3,6 +3,7 @@
 use crate::loading::{load_with, loaded};
 use llm_optimizer_processor::config::*;
 use llm_optimizer_processor::time::Span;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 pub const MINIMAL: &str = r#"processor:
