@@ -14,5 +14,6 @@ mod secured;
 mod settings;
 mod sink;
 mod source;
+mod transactions;
 mod windows;
 mod workers;
