@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Makes the configured sinks for one process, in the order of the configuration. Files are opened here; what needs a network
 /// is connected later, on the sinks' threads.
 pub fn build(config: &ProcessorConfig, process: ProcessIdentity) -> ProcessorResult<Vec<Box<dyn ResultSink>>> {
-    config.sinks.iter().map(|sink| spec(config, sink)?.build(&config.job, process)).collect()
+    config.sinks.iter().map(|sink| spec(config, sink)?.build_for(&config.job, process, config.delivery)).collect()
 }
 
 /// The output of records that are too late, expired or of the future.

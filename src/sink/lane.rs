@@ -38,7 +38,9 @@ impl Attempts {
                 }
                 Err(error) => error,
             };
-            let Some(pause) = self.policy.delay(retry).filter(|_| !self.context.is_over()) else {
+            // What a person must decide does not become right by itself.
+            let in_vain = matches!(error, ProcessorError::Refused(_)) || self.context.is_over();
+            let Some(pause) = self.policy.delay(retry).filter(|_| !in_vain) else {
                 return Err(self.give_up(what, error, retry));
             };
             self.context.failed_attempt(error.to_string());
@@ -88,6 +90,8 @@ fn of_sink(name: &str, what: &str, error: ProcessorError, after: &str) -> Proces
         }
         ProcessorError::Sink(reason) => ProcessorError::Sink(format!("`{name}`, {what}: {reason}{after}")),
         ProcessorError::Config(reason) => ProcessorError::Config(format!("{place}: {reason}")),
+        ProcessorError::State(reason) => ProcessorError::State(format!("{place}: {reason}")),
+        ProcessorError::Refused(reason) => ProcessorError::Refused(format!("{place}: {reason}")),
         other => ProcessorError::Sink(format!("`{name}`, {what}: {other}{after}")),
     }
 }

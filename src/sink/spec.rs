@@ -3,11 +3,11 @@
 use super::ResultSink;
 use super::console::ConsoleResults;
 use super::file::{FileResults, ProcessIdentity};
-use super::kafka::KafkaResults;
+use super::kafka::{KafkaResults, TransactionalResults};
 use super::stdout::StdoutResults;
 use super::user::{EventSink, UserSink};
 use crate::aggregate::AggregationResult;
-use crate::config::{FileMode, ProducerConfig};
+use crate::config::{Delivery, FileMode, ProducerConfig};
 use crate::error::ProcessorResult;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,11 +34,32 @@ pub enum SinkSpec {
 }
 
 impl SinkSpec {
+    /// The same, for results that are delivered as `delivery` says: exactly once needs [`ResultSink::recover`],
+    /// [`ResultSink::prepare`] and [`ResultSink::commit`] to be called.
+    pub fn build_for(
+        &self,
+        job: &str,
+        process: ProcessIdentity,
+        delivery: Delivery,
+    ) -> ProcessorResult<Box<dyn ResultSink>> {
+        match (self, delivery) {
+            (SinkSpec::Kafka(producer), Delivery::ExactlyOnce) => {
+                Ok(Box::new(TransactionalResults::new(producer, job)?))
+            }
+            (SinkSpec::File { path, mode }, _) => {
+                Ok(Box::new(FileResults::open(&process.path(path), *mode, delivery)?))
+            }
+            _ => self.build(job, process),
+        }
+    }
+
     /// Makes the sink for one process of `job`. A file is opened; Kafka is connected to later, on the sink's thread.
     pub fn build(&self, job: &str, process: ProcessIdentity) -> ProcessorResult<Box<dyn ResultSink>> {
         Ok(match self {
             SinkSpec::Kafka(producer) => Box::new(KafkaResults::new(producer, job)?),
-            SinkSpec::File { path, mode } => Box::new(FileResults::open(&process.path(path), *mode)?),
+            SinkSpec::File { path, mode } => {
+                Box::new(FileResults::open(&process.path(path), *mode, Delivery::AtLeastOnce)?)
+            }
             SinkSpec::Stdout => Box::new(StdoutResults::new()),
             SinkSpec::Console => Box::new(ConsoleResults::new()),
             SinkSpec::User(sink) => Box::new(UserSink::new(Arc::clone(sink))),

@@ -3,6 +3,7 @@
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::sink::SinkContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
@@ -60,18 +61,18 @@ pub(super) struct Delivery {
     ask_again: bool,
 }
 
-/// What the producer reports back.
+/// What a client reports back.
 #[derive(Default)]
-struct Reports {
+pub(super) struct Reports {
     failure: Mutex<Option<Failure>>,
     notice: Mutex<Option<String>>,
 }
 
 /// The first record, by position, that was not delivered.
-struct Failure {
+pub(super) struct Failure {
     position: usize,
-    code: Option<RDKafkaErrorCode>,
-    reason: String,
+    pub code: Option<RDKafkaErrorCode>,
+    pub reason: String,
 }
 
 impl Reports {
@@ -82,11 +83,11 @@ impl Reports {
         }
     }
 
-    fn take_failure(&self) -> Option<Failure> {
+    pub fn take_failure(&self) -> Option<Failure> {
         self.failure.lock().ok()?.take()
     }
 
-    fn notice(&self) -> Option<String> {
+    pub fn notice(&self) -> Option<String> {
         self.notice.lock().ok()?.clone()
     }
 }
@@ -127,6 +128,8 @@ impl ProducerContext for Reports {
         }
     }
 }
+
+impl ConsumerContext for Reports {}
 
 impl Delivery {
     /// For records of `topic`; connects in the background.
@@ -334,7 +337,7 @@ enum TopicState {
     Unreachable(String),
 }
 
-fn create(client: &ClientConfig) -> ProcessorResult<BaseProducer<Reports>> {
+pub(super) fn create(client: &ClientConfig) -> ProcessorResult<BaseProducer<Reports>> {
     client.create_with_context(Reports::default()).map_err(|error| match error {
         KafkaError::ClientConfig(_, reason, property, value) => {
             ProcessorError::Config(format!("kafka.producer: librdkafka refuses `{property}: {value}`: {reason}"))

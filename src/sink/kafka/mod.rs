@@ -1,7 +1,8 @@
 //! Results and side records in Kafka.
 //!
 //! The model: [`Delivery`] owns a producer of one topic and keeps every record until all of a flush are acknowledged by the
-//! broker; [`KafkaResults`] and [`KafkaSide`] turn results and side records into its records.
+//! broker; [`KafkaResults`] and [`KafkaSide`] turn results and side records into its records. [`TransactionalResults`] keeps results
+//! back until their checkpoint is published, and then delivers them in transactions.
 //!
 //! How it fails: a broker that is away is no failure. librdkafka keeps the records without a time limit and sends them in order
 //! when the broker is back; meanwhile the flush waits, the trouble shows in [`super::SinkContext`], and back-pressure holds the
@@ -14,11 +15,13 @@ mod delivery;
 mod results;
 mod side;
 mod topic;
+mod transactional;
 
 pub use config::producer_config;
 pub(super) use results::KafkaResults;
 pub(super) use side::KafkaSide;
 pub use topic::TopicWriter;
+pub(super) use transactional::TransactionalResults;
 
 #[cfg(test)]
 mod tests;

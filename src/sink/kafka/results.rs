@@ -2,9 +2,10 @@
 
 use super::delivery::{Delivery, Outgoing, Oversize, RecordHeader};
 use super::producer_config;
+use super::transactional::Chunk;
 use crate::config::ProducerConfig;
-use crate::error::ProcessorResult;
-use crate::sink::{ResultOp, ResultRow, ResultSink, SinkContext, encode_record_key, encode_result};
+use crate::error::{ProcessorError, ProcessorResult};
+use crate::sink::{ResultOp, ResultRow, ResultSink, SinkContext, SinkRecovery, encode_record_key, encode_result};
 use std::sync::Arc;
 
 /// The version of the record format, in the header `schema-version`.
@@ -19,8 +20,7 @@ pub(in crate::sink) struct KafkaResults {
 impl KafkaResults {
     pub fn new(config: &ProducerConfig, job: &str) -> ProcessorResult<Self> {
         let delivery = Delivery::new(producer_config(config, job), &config.result_topic, Oversize::Refuse)?;
-        let header = |name: &str, value: &str| (name.to_owned(), Some(value.as_bytes().to_vec()));
-        Ok(KafkaResults { delivery, headers: [header("schema-version", SCHEMA_VERSION), header("job", job)].into() })
+        Ok(KafkaResults { delivery, headers: record_headers(job).into() })
     }
 }
 
@@ -43,19 +43,44 @@ impl ResultSink for KafkaResults {
     fn flush(&mut self) -> ProcessorResult<()> {
         self.delivery.settle()
     }
+
+    /// A checkpoint of a run that delivered exactly once may hold results that are not visible yet; they are delivered, some
+    /// of them perhaps again.
+    fn recover(&mut self, recovery: SinkRecovery) -> ProcessorResult<()> {
+        for (shard, prepared) in &recovery.prepared {
+            for bytes in &prepared.outbox {
+                let chunk = Chunk::read(bytes).map_err(|reason| {
+                    ProcessorError::State(format!("results that wait for delivery (shard {shard}): {reason}"))
+                })?;
+                let headers: Arc<[RecordHeader]> = chunk.headers.into();
+                for (key, value) in chunk.records {
+                    let (key, value) = (Some(key.to_vec()), value.map(<[u8]>::to_vec));
+                    self.delivery.push(Outgoing { key, value, headers: Arc::clone(&headers) });
+                }
+            }
+        }
+        self.delivery.settle()
+    }
 }
 
-/// The record of a result; a retraction is a tombstone.
+/// The headers of every result of `job`.
+pub(super) fn record_headers(job: &str) -> [RecordHeader; 2] {
+    let header = |name: &str, value: &str| (name.to_owned(), Some(value.as_bytes().to_vec()));
+    [header("schema-version", SCHEMA_VERSION), header("job", job)]
+}
+
+/// Appends the record of a result. Returns whether it has a value: a retraction is a tombstone.
+pub(super) fn encode_record(row: &ResultRow, key: &mut Vec<u8>, value: &mut Vec<u8>) -> bool {
+    encode_record_key(row, key);
+    match row.op {
+        ResultOp::Upsert => encode_result(row, value),
+        ResultOp::Retract => return false,
+    }
+    true
+}
+
 fn record(row: &ResultRow, headers: &Arc<[RecordHeader]>) -> Outgoing {
-    let mut key = Vec::with_capacity(160);
-    encode_record_key(row, &mut key);
-    let value = match row.op {
-        ResultOp::Upsert => {
-            let mut value = Vec::with_capacity(512);
-            encode_result(row, &mut value);
-            Some(value)
-        }
-        ResultOp::Retract => None,
-    };
-    Outgoing { key: Some(key), value, headers: Arc::clone(headers) }
+    let (mut key, mut value) = (Vec::with_capacity(160), Vec::with_capacity(512));
+    let has_value = encode_record(row, &mut key, &mut value);
+    Outgoing { key: Some(key), value: Some(value).filter(|_| has_value), headers: Arc::clone(headers) }
 }

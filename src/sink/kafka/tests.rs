@@ -1,16 +1,17 @@
 //! The Kafka sinks with the broker that librdkafka brings for tests.
 
 use super::delivery::{Delivery, Outgoing, Oversize};
-use super::{KafkaResults, KafkaSide};
+use super::{KafkaResults, KafkaSide, TransactionalResults};
 use crate::config::ProducerConfig;
 use crate::error::ProcessorError;
 use crate::runtime::Control;
 use crate::sink::encode::tests::documented_row;
 use crate::sink::side_encode::tests::late_record;
 use crate::sink::{
-    NoObserver, ResultOp, ResultRow, ResultSink, ResultValue, SideSink, SinkContext, SinkObserver, encode_record_key,
-    encode_result, producer_config,
+    NoObserver, ResultOp, ResultRow, ResultSink, ResultValue, Shard, SideSink, SinkContext, SinkObserver, SinkRecovery,
+    encode_record_key, encode_result, producer_config,
 };
+use crate::time::Epoch;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
@@ -339,4 +340,25 @@ fn a_full_queue_is_waited_for() {
     delivery.settle().unwrap();
     let values: Vec<_> = seen(&cluster, 500).into_iter().filter_map(|record| record.value).collect();
     assert_eq!(values, (0..500u32).map(|number| number.to_string().into_bytes()).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_run_of_exactly_once_left_is_delivered_at_least_once() {
+    let cluster = cluster();
+    let mut before = TransactionalResults::new(&config(&cluster), "feedback").unwrap();
+    before.write(&[row(1), row(2)]).unwrap();
+    let prepared = before.prepare(Epoch::FIRST).unwrap();
+    let mut sink = KafkaResults::new(&config(&cluster), "feedback").unwrap();
+    sink.open(context()).unwrap();
+    let recovery =
+        SinkRecovery { prepared: vec![(Shard { sink: 0, process: 3 }, prepared)], ..SinkRecovery::default() };
+    sink.recover(recovery.clone()).unwrap();
+    sink.write(&[row(3)]).unwrap();
+    sink.flush().unwrap();
+    let values: Vec<_> = seen(&cluster, 3).into_iter().map(|record| record.value).collect();
+    assert_eq!(values, [value(&row(1)), value(&row(2)), value(&row(3))]);
+    let mut damaged = recovery;
+    damaged.prepared[0].1.outbox[0].pop();
+    let error = sink.recover(damaged).unwrap_err().to_string();
+    assert!(error.contains("shard 0-3"), "{error}");
 }

@@ -1,0 +1,362 @@
+//! What is decided about checkpoints and deliveries: functions over plain data, without I/O.
+//!
+//! The model: results of an epoch that wait for their checkpoint are the *outbox* of their shard, in chunks. A chunk becomes
+//! visible in one transaction with a [`Marker`], which says how far its shard has come; the last marker of a shard is the truth
+//! about it. A run *owns* a shard from the moment when its first marker is the shard's last one; that one delivers nothing.
+//! Whoever finds a marker that is neither the one it knew nor the one it was writing has lost the shard to another run.
+//!
+//! Each start of a job has its own [`Generation`], higher than all before it; [`RunId`] tells two starts apart that got the same
+//! one. The [`OutboxFingerprint`] tells apart two checkpoints of the same epoch: a run that was fenced off may have published
+//! one, and its successor another. A chunk number means nothing without it.
+//!
+//! The order of things, which the functions here rely on:
+//! 1. a run fences its shards *before* it reads the markers that it decides by;
+//! 2. an epoch is published when all workers have reported, and delivered only after that;
+//! 3. the next epoch is announced when the last is delivered everywhere, so that one outbox at most is on its way;
+//! 4. an old checkpoint is removed only after a newer one has been delivered.
+//!
+//! `tests/simulation` runs these functions through crashes at every step.
+
+use crate::sink::{Generation, Shard};
+use crate::time::Epoch;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One start of one process, by a random number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(pub u64);
+
+/// What the outbox of one shard and epoch holds, as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OutboxFingerprint(pub u64);
+
+impl OutboxFingerprint {
+    /// Of these chunks, in this order.
+    pub fn of<C: AsRef<[u8]>>(chunks: &[C]) -> Self {
+        let mut sum = flate2::Crc::new();
+        let mut bytes = 0u64;
+        for chunk in chunks.iter().map(AsRef::as_ref) {
+            sum.update(&(chunk.len() as u64).to_le_bytes());
+            sum.update(chunk);
+            bytes += chunk.len() as u64;
+        }
+        OutboxFingerprint(u64::from(sum.sum()) << 32 | (bytes & 0xffff_ffff))
+    }
+}
+
+/// How far a shard's deliveries have come: all before `epoch`, and the first `chunks` chunks of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Delivered {
+    /// The newest epoch of which a marker was written.
+    pub epoch: Epoch,
+    /// How many of its chunks are visible.
+    pub chunks: u32,
+    /// Whose chunks they are.
+    pub outbox: OutboxFingerprint,
+}
+
+/// What is written in the transaction that makes a chunk visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Marker {
+    /// How far the shard has come with this chunk; `None` where a job has delivered nothing yet.
+    pub delivered: Option<Delivered>,
+    /// The start that wrote it.
+    pub generation: Generation,
+    /// The same, unmistakable.
+    pub run: RunId,
+}
+
+/// The last marker of each shard of a job.
+pub type Markers = BTreeMap<Shard, Marker>;
+
+/// Why a run must not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Results of a later epoch are visible already: going on from the restored one would double them.
+    NewerMarker {
+        /// The shard.
+        shard: Shard,
+        /// What it has delivered.
+        delivered: Epoch,
+        /// The checkpoint that was restored.
+        restored: Option<Epoch>,
+    },
+    /// The marker counts chunks of another checkpoint of the same epoch.
+    OtherOutbox {
+        /// The shard.
+        shard: Shard,
+        /// The epoch of both.
+        epoch: Epoch,
+    },
+    /// There are results to deliver, and no marker says which of them are visible.
+    NoMarker {
+        /// The shard.
+        shard: Shard,
+        /// The checkpoint that was restored.
+        restored: Epoch,
+    },
+    /// A later start of the job has been at work.
+    LaterStart {
+        /// The shard.
+        shard: Shard,
+        /// Of the marker.
+        found: Generation,
+        /// Of this start.
+        own: Generation,
+    },
+    /// Another run has written a marker since this one fenced the shard.
+    TakenOver {
+        /// The shard.
+        shard: Shard,
+        /// Of the other run.
+        by: Generation,
+    },
+    /// A marker that was visible is gone.
+    MarkerLost {
+        /// The shard.
+        shard: Shard,
+    },
+}
+
+/// What a restored checkpoint holds for a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undelivered {
+    /// How many chunks.
+    pub chunks: u32,
+    /// Which.
+    pub outbox: OutboxFingerprint,
+}
+
+/// Whether markers forbid a start, whatever its outboxes hold: markers of any shard count. Asked before anything is fenced, so that
+/// a start which cannot work leaves a healthy run alone, and again, by [`plan_recovery`], after.
+pub fn refuses_start(own: Generation, restored: Option<Epoch>, markers: &Markers) -> Option<Refusal> {
+    markers.iter().find_map(|(&shard, marker)| {
+        let delivered = marker.delivered.map(|delivered| delivered.epoch);
+        match delivered {
+            Some(delivered) if restored.is_none_or(|restored| delivered > restored) => {
+                Some(Refusal::NewerMarker { shard, delivered, restored })
+            }
+            _ if marker.generation > own => Some(Refusal::LaterStart { shard, found: marker.generation, own }),
+            _ => None,
+        }
+    })
+}
+
+/// How many chunks of each shard's restored outbox are visible already; the rest is to be sent. `undelivered` has an entry for
+/// each shard that is fenced; `markers` were read after that.
+pub fn plan_recovery(
+    own: Generation,
+    restored: Option<Epoch>,
+    undelivered: &BTreeMap<Shard, Undelivered>,
+    markers: &Markers,
+) -> Result<BTreeMap<Shard, u32>, Refusal> {
+    if let Some(refusal) = refuses_start(own, restored, markers) {
+        return Err(refusal);
+    }
+    undelivered.iter().map(|(&shard, &held)| Ok((shard, visible_chunks(shard, restored, held, markers)?))).collect()
+}
+
+fn visible_chunks(shard: Shard, restored: Option<Epoch>, held: Undelivered, markers: &Markers) -> Result<u32, Refusal> {
+    let Some(restored) = restored else { return Ok(0) };
+    match markers.get(&shard) {
+        None if held.chunks == 0 => Ok(0),
+        None => Err(Refusal::NoMarker { shard, restored }),
+        Some(marker) => match marker.delivered {
+            Some(delivered) if delivered.epoch == restored && delivered.outbox != held.outbox => {
+                Err(Refusal::OtherOutbox { shard, epoch: restored })
+            }
+            Some(delivered) if delivered.epoch == restored => Ok(delivered.chunks.min(held.chunks)),
+            _ => Ok(0),
+        },
+    }
+}
+
+/// What became of a transaction whose outcome is in doubt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AfterDoubt {
+    /// It was committed.
+    Delivered,
+    /// It was not, and never will be: it is to be done again.
+    SendAgain,
+    /// Another run is at work.
+    Refuse(Refusal),
+}
+
+/// What became of the transaction with the marker `sending`. `known` was the shard's last marker before it, `found` is now.
+///
+/// A run that was fenced by another finds the other's marker. One whose transaction was timed out by the broker, which looks the
+/// same to a producer, finds what it knew.
+pub fn after_doubt(shard: Shard, known: Option<&Marker>, sending: &Marker, found: Option<&Marker>) -> AfterDoubt {
+    match found {
+        Some(found) if found == sending => AfterDoubt::Delivered,
+        found if found == known => AfterDoubt::SendAgain,
+        Some(found) => AfterDoubt::Refuse(Refusal::TakenOver { shard, by: found.generation }),
+        None => AfterDoubt::Refuse(Refusal::MarkerLost { shard }),
+    }
+}
+
+/// Whether a marker shows for sure that another run has the shard. Asked before the shard is fenced again, so that the other is let
+/// alone; what was read then may be behind by some markers, and nothing else can be concluded from it.
+pub fn superseded(shard: Shard, own: Generation, found: Option<&Marker>) -> Option<Refusal> {
+    found.filter(|found| found.generation > own).map(|found| Refusal::TakenOver { shard, by: found.generation })
+}
+
+/// A published checkpoint. The greater one is the newer: of two of the same epoch, the one of the later start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Published {
+    /// The epoch that it ends.
+    pub epoch: Epoch,
+    /// The start that published it.
+    pub generation: Generation,
+}
+
+/// A published checkpoint, and whether all of it is there and unharmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub checkpoint: Published,
+    /// Its checksums are right.
+    pub sound: bool,
+}
+
+/// What sinks have done with the results of a damaged checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Doubling results is allowed: an older checkpoint is as good.
+    AtLeastOnce,
+    /// An older one will do where no marker is newer than it.
+    ExactlyOnce(Markers),
+    /// There are sinks that have committed it, in ways that are not known.
+    Committed,
+}
+
+/// Which checkpoint a start goes on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restore {
+    /// There is none: the job begins.
+    Nothing,
+    /// This one; those in `skipped`, newest first, are damaged.
+    From {
+        /// The one.
+        checkpoint: Published,
+        /// Damaged and newer.
+        skipped: Vec<Published>,
+    },
+    /// The newest is damaged, and no older one will do.
+    Refuse {
+        /// The newest one.
+        damaged: Published,
+        /// Why an older one will not do, where a marker says so.
+        because: Option<Refusal>,
+    },
+}
+
+/// The newest checkpoint that is sound, where what lies between it and the newest one may be done again. `own` is this start.
+pub fn choose_checkpoint(own: Generation, candidates: &[Candidate], guarantee: &Guarantee) -> Restore {
+    let mut newest_first = candidates.to_vec();
+    newest_first.sort_by(|a, b| b.checkpoint.cmp(&a.checkpoint));
+    let skipped: Vec<Published> =
+        newest_first.iter().take_while(|candidate| !candidate.sound).map(|candidate| candidate.checkpoint).collect();
+    let found = newest_first.get(skipped.len()).map(|candidate| candidate.checkpoint);
+    match (skipped.first().copied(), found) {
+        (None, None) => Restore::Nothing,
+        (None, Some(checkpoint)) => Restore::From { checkpoint, skipped },
+        (Some(damaged), found) => match may_fall_back(own, found, guarantee) {
+            Ok(()) => found
+                .map_or(Restore::Refuse { damaged, because: None }, |checkpoint| Restore::From { checkpoint, skipped }),
+            Err(because) => Restore::Refuse { damaged, because },
+        },
+    }
+}
+
+fn may_fall_back(own: Generation, to: Option<Published>, guarantee: &Guarantee) -> Result<(), Option<Refusal>> {
+    match guarantee {
+        Guarantee::AtLeastOnce => Ok(()),
+        Guarantee::Committed => Err(None),
+        Guarantee::ExactlyOnce(markers) => {
+            refuses_start(own, to.map(|to| to.epoch), markers).map_or(Ok(()), |refusal| Err(Some(refusal)))
+        }
+    }
+}
+
+/// Whether the end of the epoch after `published` may be announced: `delivered` are the processes whose sinks have delivered the
+/// last published checkpoint, or have recovered where this start has published none.
+pub fn may_announce<P: Ord>(processes: &BTreeSet<P>, delivered: &BTreeSet<P>) -> bool {
+    processes.is_subset(delivered)
+}
+
+/// Whether a checkpoint may be published: all workers have reported that their snapshots are durable.
+pub fn may_publish<W: Ord>(workers: &BTreeSet<W>, reported: &BTreeSet<W>) -> bool {
+    workers.is_subset(reported)
+}
+
+/// The published checkpoints that may go once `delivered` has been delivered everywhere: all that are older, but for the newest of
+/// each of the `retain - 1` epochs before it; two are always kept. What another run has published after it is not this run's to
+/// remove.
+pub fn removable(published: &[Published], delivered: Published, retain: usize) -> Vec<Published> {
+    let mut newest: BTreeMap<Epoch, Published> = BTreeMap::new();
+    for checkpoint in published.iter().filter(|other| other.epoch < delivered.epoch) {
+        let known = newest.entry(checkpoint.epoch).or_insert(*checkpoint);
+        *known = (*known).max(*checkpoint);
+    }
+    let kept: BTreeSet<Published> = newest.into_values().rev().take(retain.max(2) - 1).collect();
+    published.iter().copied().filter(|other| *other < delivered && !kept.contains(other)).collect()
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let number = |epoch: &Epoch| epoch.number();
+        match self {
+            Refusal::NewerMarker { shard, delivered, restored: Some(restored) } => write!(
+                f,
+                "shard {shard} has delivered results of epoch {}, and the restored checkpoint is that of epoch {}: going on \
+                 from it would write results twice. Start from the checkpoint of epoch {} or a later one, or give the job \
+                 another name",
+                number(delivered),
+                number(restored),
+                number(delivered)
+            ),
+            Refusal::NewerMarker { shard, delivered, restored: None } => write!(
+                f,
+                "shard {shard} has delivered results of epoch {}, and there is no checkpoint: beginning again would write \
+                 results twice. Start from the checkpoint of epoch {} or a later one (is state.checkpoint_path the right \
+                 one?), or give the job another name",
+                number(delivered),
+                number(delivered)
+            ),
+            Refusal::OtherOutbox { shard, epoch } => write!(
+                f,
+                "shard {shard} has delivered results of epoch {} from another checkpoint than the restored one of that epoch: \
+                 two runs of the job were at work at once. Start from the other checkpoint, or give the job another name",
+                number(epoch)
+            ),
+            Refusal::NoMarker { shard, restored } => write!(
+                f,
+                "the checkpoint of epoch {} holds results of shard {shard} to deliver, and no marker says which of them are \
+                 visible already: the progress topic was deleted or is another one. Starting once with `delivery: \
+                 at_least_once` delivers all of them, some of them perhaps again",
+                number(restored)
+            ),
+            Refusal::LaterStart { shard, found, own } => write!(
+                f,
+                "a later start of the job (number {}) has been at work on shard {shard}, and this is start {}: it may be running \
+                 still. Start again from the newest checkpoint",
+                found.0, own.0
+            ),
+            Refusal::TakenOver { shard, by } => write!(
+                f,
+                "another run of the job (start {}) has taken over shard {shard}: nothing that this run has not delivered \
+                 becomes visible. Do not start it again while the other is running",
+                by.0
+            ),
+            Refusal::MarkerLost { shard } => write!(
+                f,
+                "the marker of shard {shard}, which was visible, is gone from the progress topic: the topic was deleted, or \
+                 its cleanup.policy is not `compact`"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "protocol_tests.rs"]
+mod tests;

@@ -1,0 +1,306 @@
+//! Results into Kafka exactly once.
+//!
+//! The model: results are encoded at once into the records that they will be, and gathered in chunks: the *outbox* of the epoch.
+//! [`ResultSink::prepare`] hands the chunks over to the checkpoint. When that is published, [`ResultSink::commit`] sends each chunk
+//! in one Kafka transaction, and in the same transaction a marker into the topic `<job>-progress` (see `marker`). An epoch without
+//! results has a transaction of a marker alone: a run that was fenced off notices.
+//!
+//! The transactional id is `<job>-<sink>-<process>`, the same at every start. [`ResultSink::recover`]
+//! 1. reads the markers and refuses to start where they forbid it, before anybody is disturbed;
+//! 2. takes its own transactional id and those of the shards that it takes over: whoever runs with one of them is fenced, and
+//!    what it has left open is aborted;
+//! 3. reads the markers again, to the end, and decides: this time nothing can come in between;
+//! 4. writes its own first marker for each of these shards, which says that they are its own from now on;
+//! 5. sends the restored chunks that have no marker.
+//!
+//! What is decided is decided by [`crate::checkpoint::protocol`].
+//!
+//! How it fails: a broker that is away is waited for. A transaction that was surely not committed is done again. Where it is not
+//! known (see `producer`), the producer is thrown away, the id is taken again, and the markers tell. Where they tell of another run
+//! the error is [`ProcessorError::Refused`]. A record that the broker refuses is an error after the transaction was aborted, and
+//! calling again begins with its chunk.
+
+mod chunk;
+mod config;
+mod marker;
+mod producer;
+mod progress;
+mod shard;
+mod waiting;
+
+pub(super) use chunk::Chunk;
+
+use super::delivery::{Delivery, Oversize, RecordHeader, create};
+use super::producer_config;
+use super::results::{encode_record, record_headers};
+use crate::checkpoint::failpoint;
+use crate::checkpoint::protocol::{
+    Delivered, Marker, OutboxFingerprint, RunId, Undelivered, plan_recovery, refuses_start,
+};
+use crate::config::ProducerConfig;
+use crate::error::{ProcessorError, ProcessorResult};
+use crate::sink::{Prepared, ResultRow, ResultSink, Shard, SinkContext, SinkRecovery};
+use crate::time::Epoch;
+use chunk::ChunkWriter;
+use config::{reading_config, transactional_config};
+use progress::{ProgressTopic, UpTo};
+use shard::{ShardDelivery, Start, refused, transactional_id};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+
+/// With more than this gathered, the epoch should end soon.
+const ENOUGH_BYTES: usize = 64 << 20;
+
+/// Writes results to the producer's result topic, in transactions.
+pub(in crate::sink) struct TransactionalResults {
+    config: ProducerConfig,
+    job: String,
+    headers: Vec<RecordHeader>,
+    progress: ProgressTopic,
+    run: RunId,
+    context: Option<SinkContext>,
+    own: Option<ShardDelivery>,
+    gathered: Gathered,
+    prepared: Outbox,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// Results of the epoch that has not ended.
+#[derive(Default)]
+struct Gathered {
+    full: Vec<Vec<u8>>,
+    last: Option<ChunkWriter>,
+    bytes: usize,
+}
+
+/// Results of an epoch that has ended, and how many of the chunks are visible.
+#[derive(Default)]
+struct Outbox {
+    epoch: Option<Epoch>,
+    chunks: Vec<Vec<u8>>,
+    visible: usize,
+}
+
+impl TransactionalResults {
+    /// Nothing is connected. What cannot work with transactions is an error.
+    pub fn new(config: &ProducerConfig, job: &str) -> ProcessorResult<Self> {
+        let trial = transactional_config(config, job, &transactional_id(job, Shard::default()))?;
+        create(&trial).map_err(|error| match error {
+            ProcessorError::Kafka(reason) => ProcessorError::Config(format!("kafka.producer: {reason}")),
+            other => other,
+        })?;
+        Ok(TransactionalResults {
+            config: config.clone(),
+            job: job.to_owned(),
+            headers: record_headers(job).to_vec(),
+            progress: ProgressTopic::new(job, reading_config(config, job)),
+            run: RunId(RandomState::new().hash_one(std::process::id())),
+            context: None,
+            own: None,
+            gathered: Gathered::default(),
+            prepared: Outbox::default(),
+            key: Vec::new(),
+            value: Vec::new(),
+        })
+    }
+
+    fn context(&self) -> ProcessorResult<SinkContext> {
+        self.context.clone().ok_or_else(|| ProcessorError::Runtime("a Kafka sink is used before it is open".to_owned()))
+    }
+
+    /// The broker would refuse a transaction that may take longer than it allows.
+    fn check_time_out(&self, context: &SinkContext) -> ProcessorResult<()> {
+        let client = transactional_config(&self.config, &self.job, &transactional_id(&self.job, Shard::default()))?;
+        let asked: u64 = client.get("transaction.timeout.ms").and_then(|text| text.parse().ok()).unwrap_or_default();
+        match self.progress.longest_transaction(context)? {
+            Some(longest) if asked > longest => Err(ProcessorError::Config(format!(
+                "kafka.producer: `transaction.timeout.ms: {asked}` is more than transaction.max.timeout.ms={longest} of the \
+                 broker {}: lower the one in kafka.producer.properties, or raise the other in the broker's configuration",
+                self.config.bootstrap_servers
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn shard(&self, shard: Shard, start: Start) -> ProcessorResult<ShardDelivery> {
+        let client = transactional_config(&self.config, &self.job, &transactional_id(&self.job, shard))?;
+        Ok(ShardDelivery::new(&self.job, shard, start, client))
+    }
+
+    /// Takes over one shard that was fenced, and sends what has no marker.
+    fn finish(&self, delivery: &mut ShardDelivery, last: Option<Marker>, outbox: &mut Outbox) -> ProcessorResult<()> {
+        let context = self.context()?;
+        delivery.claim(last, &self.progress, &context)?;
+        if outbox.visible < outbox.chunks.len() {
+            tracing::info!(
+                target: "sink", shard = %delivery.shard(), chunks = outbox.chunks.len() - outbox.visible,
+                visible = outbox.visible, "results that the checkpoint holds are delivered"
+            );
+        }
+        self.send_chunks(delivery, outbox)
+    }
+
+    /// Sends the chunks that are not visible.
+    fn send_chunks(&self, delivery: &mut ShardDelivery, outbox: &mut Outbox) -> ProcessorResult<()> {
+        let context = self.context()?;
+        let Some(epoch) = outbox.epoch else { return Ok(()) };
+        let fingerprint = OutboxFingerprint::of(&outbox.chunks);
+        while let Some(bytes) = outbox.chunks.get(outbox.visible) {
+            let chunk = read_chunk(bytes, delivery.shard(), epoch, outbox.visible)?;
+            let delivered = Delivered { epoch, chunks: outbox.visible as u32 + 1, outbox: fingerprint };
+            delivery.deliver(Some(&chunk), Some(delivered), &self.progress, &context)?;
+            outbox.visible += 1;
+        }
+        Ok(())
+    }
+}
+
+fn read_chunk(bytes: &[u8], shard: Shard, epoch: Epoch, position: usize) -> ProcessorResult<Chunk<'_>> {
+    Chunk::read(bytes).map_err(|reason| {
+        ProcessorError::State(format!(
+            "chunk {position} of the results of epoch {} that wait for delivery (shard {shard}): {reason}",
+            epoch.number()
+        ))
+    })
+}
+
+impl ResultSink for TransactionalResults {
+    fn name(&self) -> &str {
+        "kafka"
+    }
+
+    fn open(&mut self, context: SinkContext) -> ProcessorResult<()> {
+        self.context = Some(context.clone());
+        let client = producer_config(&self.config, &self.job);
+        Delivery::new(client, &self.config.result_topic, Oversize::Refuse)?.open(context.clone())?;
+        self.progress.make_ready(&context)?;
+        self.check_time_out(&context)
+    }
+
+    fn write(&mut self, rows: &[ResultRow]) -> ProcessorResult<()> {
+        for row in rows {
+            self.key.clear();
+            self.value.clear();
+            let is_tombstone = !encode_record(row, &mut self.key, &mut self.value);
+            let value = Some(&self.value[..]).filter(|_| !is_tombstone);
+            self.gathered.push(&self.config.result_topic, &self.headers, &self.key, value);
+        }
+        Ok(())
+    }
+
+    /// Results become visible by [`ResultSink::commit`] alone.
+    fn flush(&mut self) -> ProcessorResult<()> {
+        Ok(())
+    }
+
+    fn recover(&mut self, recovery: SinkRecovery) -> ProcessorResult<()> {
+        let context = self.context()?;
+        let start = Start { generation: recovery.generation, run: self.run };
+        let mut outboxes: BTreeMap<Shard, Outbox> = BTreeMap::new();
+        for &shard in std::iter::once(&recovery.shard).chain(&recovery.taken_over) {
+            outboxes.insert(shard, Outbox { epoch: recovery.restored, ..Outbox::default() });
+        }
+        for (shard, prepared) in recovery.prepared {
+            outboxes.insert(shard, Outbox { epoch: recovery.restored, chunks: prepared.outbox, visible: 0 });
+        }
+        for (&shard, outbox) in &outboxes {
+            let epoch = outbox.epoch.unwrap_or_default();
+            for (position, chunk) in outbox.chunks.iter().enumerate() {
+                read_chunk(chunk, shard, epoch, position)?;
+            }
+        }
+        let markers = self.progress.read(&context, UpTo::Now)?;
+        if let Some(refusal) = refuses_start(start.generation, recovery.restored, &markers) {
+            return Err(refused(&refusal));
+        }
+        let mut deliveries = Vec::new();
+        for &shard in outboxes.keys() {
+            let mut delivery = self.shard(shard, start)?;
+            delivery.fence(&context)?;
+            deliveries.push(delivery);
+        }
+        let markers = self.progress.read(&context, UpTo::End)?;
+        let held = outboxes.iter().map(|(&shard, outbox)| (shard, outbox.held())).collect();
+        let plan =
+            plan_recovery(start.generation, recovery.restored, &held, &markers).map_err(|refusal| refused(&refusal))?;
+        for mut delivery in deliveries {
+            let shard = delivery.shard();
+            let Some(outbox) = outboxes.get_mut(&shard) else { continue };
+            outbox.visible = plan.get(&shard).map_or(0, |&visible| visible as usize);
+            self.finish(&mut delivery, markers.get(&shard).copied(), outbox)?;
+            if shard == recovery.shard {
+                self.own = Some(delivery);
+            }
+        }
+        Ok(())
+    }
+
+    /// Chunks of an epoch that was prepared and whose checkpoint was not published come first.
+    fn prepare(&mut self, epoch: Epoch) -> ProcessorResult<Prepared> {
+        self.prepared.epoch = Some(epoch);
+        self.prepared.chunks.extend(self.gathered.take());
+        Ok(Prepared { file: None, outbox: self.prepared.chunks.clone() })
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> ProcessorResult<()> {
+        let mut outbox = std::mem::take(&mut self.prepared);
+        let own = self.own.take().filter(|_| outbox.epoch == Some(epoch));
+        let Some(mut own) = own else {
+            return Err(ProcessorError::Runtime(format!(
+                "a Kafka sink is to deliver epoch {}, and has prepared {:?}",
+                epoch.number(),
+                outbox.epoch
+            )));
+        };
+        let result = match outbox.chunks.is_empty() {
+            true => self.context().and_then(|context| {
+                let delivered = Delivered { epoch, chunks: 0, outbox: outbox.held().outbox };
+                own.deliver(None, Some(delivered), &self.progress, &context)
+            }),
+            false => self.send_chunks(&mut own, &mut outbox),
+        };
+        self.own = Some(own);
+        if result.is_ok() {
+            failpoint("outbox_deleted");
+        } else {
+            self.prepared = outbox;
+        }
+        result
+    }
+
+    fn keeps_until_commit(&self) -> bool {
+        true
+    }
+
+    fn wants_epoch_end(&self) -> bool {
+        self.gathered.bytes >= ENOUGH_BYTES
+    }
+}
+
+impl Gathered {
+    fn push(&mut self, topic: &str, headers: &[RecordHeader], key: &[u8], value: Option<&[u8]>) {
+        let size = key.len() + value.map_or(0, <[u8]>::len) + 10;
+        if let Some(full) = self.last.take_if(|chunk| chunk.is_full_for(size)) {
+            self.full.push(full.finish());
+        }
+        self.last.get_or_insert_with(|| ChunkWriter::new(topic, headers)).push(key, value);
+        self.bytes += size;
+    }
+
+    /// All of it, in chunks.
+    fn take(&mut self) -> Vec<Vec<u8>> {
+        let Gathered { mut full, last, .. } = std::mem::take(self);
+        full.extend(last.map(ChunkWriter::finish));
+        full
+    }
+}
+
+impl Outbox {
+    fn held(&self) -> Undelivered {
+        Undelivered { chunks: self.chunks.len() as u32, outbox: OutboxFingerprint::of(&self.chunks) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

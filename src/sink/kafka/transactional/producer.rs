@@ -1,0 +1,317 @@
+//! A producer with a transactional id, and one transaction of it.
+//!
+//! The model: a transaction ends in one of three ways: it is committed; it is surely not, then it may be done again; or it is not
+//! known, because the producer can do nothing more or because the commit was asked for and failed. Then the producer is thrown
+//! away: the next one, by taking the same id, has the broker finish or abort what is open, and the markers say which.
+
+use super::super::delivery::{Reports, create};
+use super::chunk::Chunk;
+use super::waiting::{PAUSE, answered, rest, wait_for_broker};
+use crate::checkpoint::failpoint;
+use crate::error::{ProcessorError, ProcessorResult};
+use crate::sink::SinkContext;
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use std::time::{Duration, Instant};
+
+/// How long one call of librdkafka may take before it is asked again.
+const CALL: Duration = Duration::from_secs(1);
+/// The same for what needs delivery reports taken in between.
+const SHORT_CALL: Duration = Duration::from_millis(50);
+/// How long one look for delivery reports takes.
+const POLL: Duration = Duration::from_millis(1);
+/// Records that are not acknowledged for this long are trouble.
+const SLOW_AFTER: Duration = Duration::from_secs(2);
+
+/// The marker of a transaction, as a record.
+pub(super) struct MarkerRecord<'a> {
+    pub topic: &'a str,
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+}
+
+/// Why a transaction was not committed, as far as is known.
+pub(super) enum Setback {
+    /// It was aborted, and may be done again.
+    Aborted(String),
+    /// It was aborted, because the broker refuses a record.
+    Refused(String),
+    /// Nobody knows.
+    Doubt(String),
+    /// The run is over.
+    Ended(ProcessorError),
+}
+
+/// The producer of one transactional id.
+pub(super) struct ShardProducer {
+    id: String,
+    client: ClientConfig,
+    producer: Option<BaseProducer<Reports>>,
+}
+
+impl ShardProducer {
+    /// Does not connect; see [`ShardProducer::fence`].
+    pub fn new(id: &str, client: ClientConfig) -> Self {
+        ShardProducer { id: id.to_owned(), client, producer: None }
+    }
+
+    /// Takes the id: what other producers with it have left open is ended, and they can do nothing more. Waits for the broker.
+    pub fn fence(&mut self, context: &SinkContext) -> ProcessorResult<()> {
+        self.discard();
+        loop {
+            let producer = create(&self.client)?;
+            match self.initialize(&producer, context) {
+                Ok(()) => {
+                    self.producer = Some(producer);
+                    answered(context);
+                    return Ok(());
+                }
+                Err(Setback::Ended(error)) => return Err(error),
+                Err(Setback::Aborted(reason) | Setback::Refused(reason) | Setback::Doubt(reason)) => {
+                    drop(producer);
+                    wait_for_broker(context, &self.trouble(&reason))?;
+                }
+            }
+        }
+    }
+
+    fn initialize(&self, producer: &BaseProducer<Reports>, context: &SinkContext) -> Result<(), Setback> {
+        loop {
+            let error = match producer.init_transactions(CALL) {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Transaction(error)) => error,
+                Err(other) => return Err(Setback::Doubt(other.to_string())),
+            };
+            producer.poll(Duration::ZERO);
+            match error.code() {
+                RDKafkaErrorCode::InvalidTransactionTimeout => {
+                    let asked = self.client.get("transaction.timeout.ms").unwrap_or_default();
+                    return Err(Setback::Ended(ProcessorError::Config(format!(
+                        "kafka.producer: `transaction.timeout.ms: {asked}` is more than the broker's \
+                         transaction.max.timeout.ms: lower the one in kafka.producer.properties, or raise the other"
+                    ))));
+                }
+                RDKafkaErrorCode::TransactionalIdAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => {
+                    let reason =
+                        format!("transactional id `{}` may not be used: {error}; it needs Write and Describe", self.id);
+                    return Err(Setback::Ended(ProcessorError::Kafka(self.trouble(&reason))));
+                }
+                _ if error.is_fatal() || !error.is_retriable() => return Err(Setback::Doubt(error.to_string())),
+                _ => {
+                    let reason = producer.context().notice().unwrap_or_else(|| error.to_string());
+                    wait_for_broker(context, &self.trouble(&reason)).map_err(Setback::Ended)?;
+                }
+            }
+        }
+    }
+
+    /// Forgets the producer. What it has open stays so, until the id is taken again or the broker's patience ends.
+    pub fn discard(&mut self) {
+        self.producer = None;
+    }
+
+    /// One transaction: the records of `chunk`, then the marker.
+    pub fn transact(
+        &self,
+        chunk: Option<&Chunk<'_>>,
+        marker: &MarkerRecord<'_>,
+        context: &SinkContext,
+    ) -> Result<(), Setback> {
+        let Some(producer) = &self.producer else { return Err(Setback::Doubt("there is no producer".to_owned())) };
+        let transaction = Transaction { producer, context, owner: self };
+        if let Err(error) = producer.begin_transaction() {
+            return Err(Setback::Doubt(format!("beginning a transaction: {error}")));
+        }
+        failpoint("transaction_begun");
+        transaction.send(chunk, marker).or_else(|setback| transaction.abort(setback))?;
+        failpoint("commit_sent");
+        transaction.commit()?;
+        failpoint("commit_answered");
+        Ok(())
+    }
+
+    /// Whether the broker has said that another producer has the id, or that it has ended the transaction by itself: it cannot be
+    /// told from which.
+    pub fn is_fenced(&self) -> bool {
+        let fatal = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
+        fatal.is_some_and(|(code, _)| {
+            matches!(
+                code,
+                RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch
+            )
+        })
+    }
+
+    fn trouble(&self, reason: &str) -> String {
+        let servers = self.client.get("bootstrap.servers").unwrap_or_default();
+        format!("transactions of `{}` on broker {servers}: {reason}", self.id)
+    }
+}
+
+/// A transaction that was begun.
+struct Transaction<'a> {
+    producer: &'a BaseProducer<Reports>,
+    context: &'a SinkContext,
+    owner: &'a ShardProducer,
+}
+
+impl Transaction<'_> {
+    fn send(&self, chunk: Option<&Chunk<'_>>, marker: &MarkerRecord<'_>) -> Result<(), Setback> {
+        if let Some(chunk) = chunk {
+            let mut headers = OwnedHeaders::new_with_capacity(chunk.headers.len());
+            for (name, value) in &chunk.headers {
+                headers = headers.insert(Header { key: name, value: value.as_deref() });
+            }
+            for (position, (key, value)) in chunk.records.iter().enumerate() {
+                let record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(chunk.topic, position);
+                let mut record = record.key(*key).headers(headers.clone());
+                record.payload = *value;
+                self.enqueue(record)?;
+            }
+            self.settle()?;
+        }
+        failpoint("outbox_sent");
+        let position = chunk.map_or(0, |chunk| chunk.records.len());
+        let record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(marker.topic, position);
+        self.enqueue(record.partition(0).key(&marker.key[..]).payload(&marker.value[..]))?;
+        self.settle()?;
+        failpoint("marker_sent");
+        Ok(())
+    }
+
+    /// Gives the producer a record, when it has room.
+    fn enqueue(&self, record: BaseRecord<'_, [u8], [u8], usize>) -> Result<(), Setback> {
+        let mut record = record;
+        loop {
+            let error = match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((error, back)) => {
+                    record = back;
+                    error
+                }
+            };
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                let reason = format!("{}: {error}", record.topic);
+                return Err(self.setback(error.rdkafka_error_code(), reason));
+            }
+            self.producer.poll(POLL);
+            self.check()?;
+        }
+    }
+
+    /// Waits until the broker has acknowledged all that was sent.
+    fn settle(&self) -> Result<(), Setback> {
+        let begun = Instant::now();
+        let mut told = false;
+        while self.producer.in_flight_count() > 0 {
+            self.producer.poll(POLL);
+            self.check()?;
+            if !told && begun.elapsed() >= SLOW_AFTER {
+                told = true;
+                let notice = self.producer.context().notice().unwrap_or_else(|| "no acknowledgement".to_owned());
+                self.context.broker_answers(false);
+                self.context.waiting(&self.owner.trouble(&notice));
+            }
+        }
+        self.check()?;
+        if told {
+            answered(self.context);
+        }
+        Ok(())
+    }
+
+    /// What has gone wrong so far.
+    fn check(&self) -> Result<(), Setback> {
+        if let Some(failure) = self.producer.context().take_failure() {
+            return Err(self.setback(failure.code, failure.reason));
+        }
+        let reason = || self.owner.trouble("a transaction is not committed");
+        if self.context.is_over() {
+            return Err(Setback::Ended(ProcessorError::Kafka(format!("{}; the run ended first", reason()))));
+        }
+        Ok(())
+    }
+
+    fn setback(&self, code: Option<RDKafkaErrorCode>, reason: String) -> Setback {
+        if let Some((code, fatal)) = self.producer.client().fatal_error() {
+            return Setback::Doubt(format!("{code}: {fatal}"));
+        }
+        let refused = matches!(
+            code,
+            Some(
+                RDKafkaErrorCode::MessageSizeTooLarge
+                    | RDKafkaErrorCode::InvalidMessageSize
+                    | RDKafkaErrorCode::InvalidRecord
+                    | RDKafkaErrorCode::InvalidMessage
+                    | RDKafkaErrorCode::TopicAuthorizationFailed
+                    | RDKafkaErrorCode::UnknownTopic
+                    | RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::PolicyViolation
+            )
+        );
+        match refused {
+            true => Setback::Refused(reason),
+            false => Setback::Aborted(reason),
+        }
+    }
+
+    /// Takes back what was sent, after `setback`.
+    fn abort(&self, setback: Setback) -> Result<(), Setback> {
+        match setback {
+            Setback::Doubt(_) => return Err(setback),
+            Setback::Ended(_) => {
+                // Only so that readers need not wait for the time-out; the next start does it otherwise.
+                let _ = self.producer.abort_transaction(SHORT_CALL);
+                return Err(setback);
+            }
+            Setback::Aborted(_) | Setback::Refused(_) => {}
+        }
+        let mut told = Instant::now();
+        loop {
+            let error = match self.producer.abort_transaction(SHORT_CALL) {
+                Ok(()) => break,
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && !error.is_fatal() => error,
+                Err(other) => return Err(Setback::Doubt(format!("aborting a transaction: {other}"))),
+            };
+            self.producer.poll(POLL);
+            let reason = self.owner.trouble(&format!("aborting a transaction: {error}"));
+            if told.elapsed() >= SLOW_AFTER {
+                told = Instant::now();
+                self.context.broker_answers(false);
+                self.context.waiting(&reason);
+            }
+            rest(self.context, Duration::ZERO, &reason).map_err(Setback::Ended)?;
+        }
+        // Reports of what was taken back.
+        while self.producer.in_flight_count() > 0 {
+            self.producer.poll(POLL);
+        }
+        while self.producer.context().take_failure().is_some() {}
+        Err(setback)
+    }
+
+    /// Once the commit is asked for, whatever is no success leaves it open what the broker has done.
+    fn commit(&self) -> Result<(), Setback> {
+        loop {
+            let error = match self.producer.commit_transaction(CALL) {
+                Ok(()) => {
+                    answered(self.context);
+                    return Ok(());
+                }
+                Err(KafkaError::Transaction(error))
+                    if error.is_retriable() && !error.is_fatal() && !error.txn_requires_abort() =>
+                {
+                    error
+                }
+                Err(other) => return Err(Setback::Doubt(format!("committing a transaction: {other}"))),
+            };
+            let notice = self.producer.context().notice().unwrap_or_else(|| error.to_string());
+            let reason = self.owner.trouble(&format!("the commit is not answered: {notice}"));
+            self.context.broker_answers(false);
+            self.context.waiting(&reason);
+            rest(self.context, PAUSE / 5, &reason).map_err(Setback::Ended)?;
+        }
+    }
+}
