@@ -12,6 +12,9 @@ use super::files::SnapshotFiles;
 use super::fingerprint::JobFingerprint;
 use super::worker_store::Written;
 use super::{CheckpointStore, PartitionCut};
+use crate::aggregate::AggregatePlan;
+use crate::config::{AggregateKind, AggregationConfig};
+use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{Offset, WorkerIndex};
 use crate::sink::{Generation, Shard};
 use crate::time::{Epoch, EventTime, Span};
@@ -29,7 +32,7 @@ const DIGITS: usize = 8;
 const NO_DIGITS: [u8; DIGITS] = *b"00000000";
 
 /// A checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The epoch that it is the end of.
     pub epoch: Epoch,
@@ -49,6 +52,8 @@ pub struct Manifest {
     pub key_groups: u32,
     /// What the state means.
     pub fingerprint: JobFingerprint,
+    /// The window definitions, in order; for tools.
+    pub definitions: Vec<DefinitionSummary>,
     /// The event time up to which everything due has fired.
     #[serde(rename = "frontier_ms")]
     pub frontier: EventTime,
@@ -63,6 +68,31 @@ pub struct Manifest {
     pub sinks: Vec<SinkShard>,
     /// Every shard that has ever delivered in transactions: whatever still runs as one of them must be fenced off.
     pub transactional_shards: BTreeSet<Shard>,
+}
+
+/// A window definition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DefinitionSummary {
+    /// How late events were accepted: windows that ended so long before the frontier are forgotten.
+    #[serde(rename = "allowed_lateness_ms")]
+    pub allowed_lateness: Span,
+    /// Its name, where there are several.
+    pub name: Option<String>,
+    /// What its accumulators keep.
+    pub aggregation: AggregationSummary,
+}
+
+/// What accumulators keep: by this tools show their results.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AggregationSummary {
+    /// The built-in aggregates, by their words in the configuration.
+    pub enabled: Vec<String>,
+    /// Which percentiles.
+    pub percentiles: Vec<f64>,
+    /// Of percentiles of many values.
+    pub relative_error: f64,
+    /// The names of the program's own aggregates, which only that program can read.
+    pub custom: Vec<String>,
 }
 
 /// One worker's part of a checkpoint.
@@ -204,6 +234,37 @@ impl WorkerSnapshot {
     pub fn new(worker: WorkerIndex, files: SnapshotFiles, written: Written, cuts: &[PartitionCut]) -> Self {
         let directory = CheckpointStore::worker_name(worker);
         Self { worker, directory, written, files, cuts: cuts.iter().map(CutSummary::of).collect() }
+    }
+}
+
+impl AggregationSummary {
+    /// Of a plan.
+    pub fn of(plan: &AggregatePlan) -> Self {
+        let config = plan.config();
+        let percentiles =
+            if config.enabled.contains(&AggregateKind::Percentile) { config.percentiles.len() } else { 0 };
+        let built_in = config.enabled.iter().filter(|kind| **kind != AggregateKind::Percentile).count() + percentiles;
+        Self {
+            enabled: config.enabled.iter().map(|kind| kind.as_str().to_owned()).collect(),
+            percentiles: config.percentiles.clone(),
+            relative_error: config.relative_error,
+            custom: plan.names().iter().skip(built_in).map(|name| name.to_string()).collect(),
+        }
+    }
+
+    /// The plan by which accumulators can be read; `None` where they hold the program's own aggregates.
+    pub fn plan(&self) -> ProcessorResult<Option<AggregatePlan>> {
+        if !self.custom.is_empty() {
+            return Ok(None);
+        }
+        let kind = |word: &String| {
+            let known = AggregateKind::ALL.into_iter().find(|kind| kind.as_str() == word);
+            known.ok_or_else(|| ProcessorError::State(format!("there is no aggregate `{word}`")))
+        };
+        let enabled = self.enabled.iter().map(kind).collect::<ProcessorResult<Vec<AggregateKind>>>()?;
+        let config =
+            AggregationConfig { enabled, percentiles: self.percentiles.clone(), relative_error: self.relative_error };
+        AggregatePlan::new(&config).map(Some)
     }
 }
 

@@ -5,8 +5,8 @@
 //! | [`Table::Cut`] | the topic's text; the partition as 4 bytes, big-endian, the sign bit flipped | see [`put_cut`] |
 //! | [`Table::Outbox`] | sink 2, process 2, epoch 8, chunk 4 bytes, big-endian | the chunk |
 
-use super::codec::{ValueReader, put_signed, put_varint};
 use super::{Changes, PartitionCut, RecordKey, Table};
+use crate::aggregate::{Reader, put_varint};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{Offset, PartitionName};
 use crate::sink::Shard;
@@ -34,14 +34,23 @@ pub struct OutboxKey {
     pub chunk: u32,
 }
 
-/// Appends the record of a cut: `next` and `max_seen` in milliseconds, signed; one byte of flags (1 idle, 2 returned, 4 closed);
-/// `records`; then of the disorder the greatest distance, the late events, the number of buckets, and of each bucket in ascending
-/// order the distance from the bucket before (the first: from 0) and its events. All but the flags are varints.
+/// Appends the record of a cut. Its value is
+///
+/// | part | bytes |
+/// |---|---|
+/// | version | 1 |
+/// | `next` | 8, big-endian, the sign bit flipped |
+/// | `max_seen` | the same, in milliseconds |
+/// | flags | 1: 1 idle, 2 returned, 4 closed |
+/// | `records` | varint |
+/// | disorder | varints: the greatest distance, the late events, the number of buckets; then of each bucket, ascending, how much further than the bucket before it reaches (the first: than 0), and its events |
+///
+/// A varint is an unsigned number in groups of seven bits, the least significant first, in the shortest form.
 pub fn put_cut(changes: &mut Changes, cut: &PartitionCut) {
     changes.put_with(&cut_key(&cut.name).0, |value| {
         value.push(CUT_VERSION);
-        put_signed(value, cut.next.0);
-        put_signed(value, cut.max_seen.as_millis());
+        value.extend(EventTime::from_millis(cut.next.0).to_ordered().to_be_bytes());
+        value.extend(cut.max_seen.to_ordered().to_be_bytes());
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         value.push(flag(cut.idle, IDLE) | flag(cut.returned, RETURNED) | flag(cut.closed, CLOSED));
         put_varint(value, cut.records);
@@ -71,21 +80,35 @@ fn cut_key(name: &PartitionName) -> RecordKey {
 /// Reads the record of a cut.
 pub fn read_cut(key: &[u8], value: &[u8]) -> ProcessorResult<PartitionCut> {
     let name = read_cut_key(key)?;
-    let mut reader = ValueReader::new("a partition's cut", key, value);
-    reader.version(CUT_VERSION)?;
-    let next = Offset(reader.signed()?);
-    let max_seen = EventTime::from_millis(reader.signed()?);
+    let mut reader = Reader::of("the cut of a partition", value);
+    let cut = read_version(&mut reader, CUT_VERSION).and_then(|()| read_cut_value(name.clone(), &mut reader));
+    cut.map_err(|error| match error {
+        ProcessorError::State(why) => ProcessorError::State(format!("{name}: {why}")),
+        other => other,
+    })
+}
+
+fn read_version(reader: &mut Reader<'_>, known: u8) -> ProcessorResult<()> {
+    match reader.byte()? {
+        version if version == known => Ok(()),
+        version => Err(reader.error(&format!("its version is {version}, and this program reads {known}"))),
+    }
+}
+
+fn read_cut_value(name: PartitionName, reader: &mut Reader<'_>) -> ProcessorResult<PartitionCut> {
+    let next = EventTime::from_ordered(reader.array().map(u64::from_be_bytes)?);
+    let max_seen = EventTime::from_ordered(reader.array().map(u64::from_be_bytes)?);
     let flags = reader.byte()?;
     if flags & !(IDLE | RETURNED | CLOSED) != 0 {
-        return Err(reader.error(format_args!("unknown flags {flags:#04x}")));
+        return Err(reader.error(&format!("unknown flags {flags:#04x}")));
     }
     let records = reader.varint()?;
-    let disorder = read_disorder(&mut reader)?;
+    let disorder = read_disorder(reader)?;
     reader.finish()?;
     let is = |bit: u8| flags & bit != 0;
     Ok(PartitionCut {
         name,
-        next,
+        next: Offset(next.as_millis()),
         max_seen,
         idle: is(IDLE),
         returned: is(RETURNED),
@@ -107,7 +130,7 @@ fn read_cut_key(key: &[u8]) -> ProcessorResult<PartitionName> {
     Ok(PartitionName { topic: topic.into(), partition: (u32::from_be_bytes(*number) ^ SIGN) as i32 })
 }
 
-fn read_disorder(reader: &mut ValueReader<'_>) -> ProcessorResult<Disorder> {
+fn read_disorder(reader: &mut Reader<'_>) -> ProcessorResult<Disorder> {
     let span = |millis: u64| i64::try_from(millis).ok().map(Span::from_millis);
     let greatest = reader.varint()?;
     let greatest = span(greatest).ok_or_else(|| reader.error("a distance beyond 63 bits"))?;
@@ -150,9 +173,9 @@ pub fn read_outbox<'a>(key: &[u8], value: &'a [u8]) -> ProcessorResult<(OutboxKe
     let name = OutboxKey::of_record(key).ok_or_else(|| {
         ProcessorError::State(format!("{} is not the key of a chunk of the outbox", key.escape_ascii()))
     })?;
-    let mut reader = ValueReader::new("a chunk of the outbox", key, value);
-    reader.version(OUTBOX_VERSION)?;
-    Ok((name, &value[1..]))
+    let mut reader = Reader::of("a chunk of the outbox", value);
+    read_version(&mut reader, OUTBOX_VERSION)?;
+    Ok((name, reader.rest()))
 }
 
 impl OutboxKey {
@@ -286,8 +309,8 @@ mod tests {
         value[0] = 2;
         assert_eq!(
             read_cut(&key, &value).unwrap_err().to_string(),
-            "state: a partition's cut with the key \\x06events\\x80\\x00\\x00\\x03 cannot be read, at byte 1 of 19: its version is \
-             2, and this program knows 1"
+            "state: events[3]: the cut of a partition of 22 bytes is damaged or of another version, at byte 1: its version \
+             is 2, and this program reads 1"
         );
     }
 }

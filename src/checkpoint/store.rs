@@ -48,7 +48,7 @@ pub struct CheckpointStore {
 }
 
 /// What there is of an epoch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ListedCheckpoint {
     /// Which.
     pub epoch: Epoch,
@@ -57,7 +57,7 @@ pub struct ListedCheckpoint {
 }
 
 /// What there is of a checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum CheckpointState {
     /// It is published, and its files are there, as long as they were.
     Complete(Box<Manifest>),

@@ -100,15 +100,15 @@ pub fn sink<'scope>(
 struct EpochEnd {
     epochs: WorkerEpochs,
     epoch: Epoch,
-    /// In the epoch, as long as it has not ended; `None` when the input has come to its end.
-    holds: Option<Capability<Time>>,
+    /// In the epoch, as long as it has not ended. It keeps the operator alive when there is no more input.
+    holds: Capability<Time>,
 }
 
 impl EpochEnd {
     fn new(epochs: WorkerEpochs, mut capability: Capability<Time>) -> Self {
         let epoch = epochs.first().epoch;
         capability.downgrade(&capability.time().in_epoch(epoch));
-        Self { epochs, epoch, holds: Some(capability) }
+        Self { epochs, epoch, holds: capability }
     }
 
     fn look(&mut self, frontier: &MutableAntichain<Time>, end_epoch: &dyn Fn(Epoch)) {
@@ -119,11 +119,6 @@ impl EpochEnd {
         failpoint("stash");
         end_epoch(self.epoch);
         self.epoch = self.epoch.next();
-        if frontier.frontier().is_empty() {
-            self.holds = None;
-        }
-        if let Some(holds) = &mut self.holds {
-            holds.downgrade(&holds.time().in_epoch(self.epoch));
-        }
+        self.holds.downgrade(&self.holds.time().in_epoch(self.epoch));
     }
 }

@@ -134,6 +134,7 @@ pub fn source<'scope>(
             waiting_settled: None,
             epoch: first.map_or(Epoch::FIRST, |first| first.epoch),
             frozen: None,
+            stays: None,
         };
         move |_frontiers| {
             operator.turn(
@@ -170,6 +171,8 @@ struct SourceOperator {
     epoch: Epoch,
     /// The epoch that was cut and that not every worker is through with.
     frozen: Option<Epoch>,
+    /// What keeps the operator when the source is finished, in a job that takes checkpoints. Nobody waits for words.
+    stays: Option<Capability<Time>>,
 }
 
 impl SourceOperator {
@@ -255,6 +258,8 @@ impl SourceOperator {
     fn finish(&mut self, say: impl FnOnce(&Capability<Time>, PeerWord)) {
         if let Some(epochs) = &self.settings.epochs {
             epochs.say_finished();
+            // Without one the operator would be taken down before the last cut.
+            self.stays = self.capabilities.as_ref().map(|capabilities| capabilities.words.clone());
         }
         if let Some(capabilities) = self.capabilities.take() {
             // Of what has ended, nobody waits for a partition.

@@ -176,7 +176,8 @@ struct WindowOperator {
     read_at_micros: Vec<i64>,
     /// The epoch that the windows are in.
     epoch: Epoch,
-    /// Keeps whoever comes after from believing that the epoch has ended; `None` without checkpoints, and after the last epoch.
+    /// Keeps whoever comes after from believing that the epoch has ended, and the operator alive when there is no more input; `None`
+    /// without checkpoints.
     holds_epoch: Option<Capability<Time>>,
     /// Batches of the next epoch.
     stash: VecDeque<Stashed>,
@@ -442,9 +443,6 @@ impl WindowOperator {
         let epoch = self.epoch;
         let holds = self.holds_epoch.iter_mut().chain(self.held.values_mut());
         holds.for_each(|capability| capability.downgrade(&capability.time().in_epoch(epoch)));
-        if is_last {
-            self.holds_epoch = None;
-        }
         self.activator.activate();
     }
 

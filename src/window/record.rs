@@ -126,6 +126,15 @@ pub enum EntryOf {
     },
 }
 
+impl EntryOf {
+    /// Its bounds.
+    pub fn window(&self) -> TimeWindow {
+        match self {
+            EntryOf::Slice { window, .. } | EntryOf::Session { window, .. } => *window,
+        }
+    }
+}
+
 /// Which window a pane belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PaneOf {

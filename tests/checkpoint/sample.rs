@@ -1,15 +1,15 @@
 //! Small checkpoints to try things out with.
 
-use llm_optimizer_processor::EventTime;
 use llm_optimizer_processor::ProcessorResult;
 use llm_optimizer_processor::checkpoint::{
-    Changes, CheckpointStore, FORMAT_VERSION, JobFingerprint, KnownFiles, Manifest, OutboxKey, PartitionCut, SinkFile,
-    SinkShard, WorkerSnapshot, WorkerStore, put_cut, put_outbox,
+    AggregationSummary, Changes, CheckpointStore, DefinitionSummary, FORMAT_VERSION, JobFingerprint, KnownFiles,
+    Manifest, OutboxKey, PartitionCut, SinkFile, SinkShard, WorkerSnapshot, WorkerStore, put_cut, put_outbox,
 };
 use llm_optimizer_processor::event::{Offset, PartitionName, WorkerIndex};
 use llm_optimizer_processor::sink::{Generation, Shard};
 use llm_optimizer_processor::time::disorder::Disorder;
 use llm_optimizer_processor::time::{Epoch, Span};
+use llm_optimizer_processor::{AggregatePlan, EventTime};
 use std::path::{Path, PathBuf};
 
 /// A job of some workers, with their databases and checkpoints under one directory.
@@ -87,6 +87,7 @@ pub fn changes(epoch: Epoch, worker: WorkerIndex) -> Changes {
 pub fn manifest(epoch: Epoch, snapshots: Vec<WorkerSnapshot>) -> Manifest {
     assert_eq!(FORMAT_VERSION, 1);
     let shard = Shard { sink: 0, process: 0 };
+    let aggregation = AggregationSummary::of(&AggregatePlan::everything());
     let file = SinkFile { path: PathBuf::from("results.jsonl"), length: 1_234 };
     Manifest {
         epoch,
@@ -98,6 +99,7 @@ pub fn manifest(epoch: Epoch, snapshots: Vec<WorkerSnapshot>) -> Manifest {
         workers: snapshots.len() as u32,
         key_groups: 256,
         fingerprint: JobFingerprint::default().with("windows", "tumbling 60s").with("event.key", "[data.model]"),
+        definitions: vec![DefinitionSummary { name: None, allowed_lateness: Span::ZERO, aggregation }],
         frontier: EventTime::from_millis(1_790_000_000_000),
         max_out_of_orderness: Span::from_secs(10),
         finished: false,

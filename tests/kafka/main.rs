@@ -17,5 +17,6 @@ mod secured;
 mod settings;
 mod sink;
 mod source;
+mod transactions;
 mod windows;
 mod workers;

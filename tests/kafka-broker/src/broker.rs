@@ -3,7 +3,7 @@
 use crate::install::{copy_folder, format_data, formatted, java, make_home, properties, tail};
 use crate::process::{free_port, signal, spawn};
 use crate::records::{ReadRecord, TestRecord, read_record, send};
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -151,6 +151,25 @@ impl Broker {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(name, partition, Offset::Offset(before)).expect("an offset");
         block_on(self.admin().delete_records(&list, &AdminOptions::new())).expect("records can be deleted");
+    }
+
+    /// What a topic is configured to; `None` where the broker knows no such key.
+    pub fn topic_config(&self, name: &str, key: &str) -> Option<String> {
+        let topic = ResourceSpecifier::Topic(name);
+        let resources = block_on(self.admin().describe_configs([&topic], &AdminOptions::new()));
+        let resource = resources.expect("the broker answers").remove(0).expect("the topic is there");
+        resource.get(key).and_then(|entry| entry.value.clone())
+    }
+
+    /// Up to where a reader of committed records may read a partition, and where the partition ends: they differ while a transaction is
+    /// open.
+    pub fn ends(&self, topic: &str, partition: i32) -> (i64, i64) {
+        let end = |isolation: &str| {
+            let consumer: BaseConsumer =
+                self.client().set("group.id", "ends").set("isolation.level", isolation).create().expect("a consumer");
+            consumer.fetch_watermarks(topic, partition, START_PATIENCE).expect("the broker answers").1
+        };
+        (end("read_committed"), end("read_uncommitted"))
     }
 
     /// Produces records, compressed with `codec` (`none`, `gzip`, `snappy`, `lz4`, `zstd`), and waits until all are
