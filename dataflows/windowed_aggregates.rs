@@ -1,15 +1,16 @@
 //! Events in, event-time windows of aggregates out.
 //!
 //! ```text
-//! source --rows--> window --results--> sink --(frontier)--> probe
+//! source --rows--> window --results--> sink --(frontiers)--> probes
 //!   |                 |
 //!   |                 +--acknowledgements--> credits   (to the sender: rows in flight are bounded)
 //!   +--words--> peers                                  (to all workers: who is idle)
 //! ```
 //!
 //! The frontier between source and window is the watermark of all partitions; the one behind the sink says which results are
-//! written.
+//! written, and which epochs no worker is in any more. Beside these the workers speak about checkpoints, each to all.
 
+use crate::checkpoint::operator::{CheckpointSettings, checkpoints};
 use crate::exchange::flow::return_credits;
 use crate::sink::operator::{SinkSettings, sink};
 use crate::source::operator::{SourceSettings, source};
@@ -33,6 +34,8 @@ pub struct Parts {
     pub window_settings: WindowSettings,
     /// The sink operator's surroundings.
     pub sink_settings: SinkSettings,
+    /// The surroundings of the operator that speaks about checkpoints, in a job that takes them.
+    pub checkpoint_settings: Option<CheckpointSettings>,
     /// Follows the frontier behind the sink.
     pub written: Handle<Time>,
     /// Follows the frontier that says which rows windows still need, where the rows do not say it themselves.
@@ -50,6 +53,11 @@ pub fn build(scope: Scope<'_, Time>, parts: Parts) -> SyncActivator {
         needs.probe_with(&parts.needed);
     }
     return_credits(from_window.acknowledgements, credits, from_source.activator);
-    sink(from_window.results, parts.sink_settings).probe_with(&parts.written);
+    let from_sink = sink(from_window.results, parts.sink_settings);
+    from_sink.written.probe_with(&parts.written);
+    if let Some(settings) = parts.checkpoint_settings {
+        from_sink.taken.probe_with(settings.epochs.taken());
+        checkpoints(scope, settings);
+    }
     from_source.wake
 }

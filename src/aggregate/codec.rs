@@ -1,4 +1,4 @@
-//! Reading and writing the parts of an encoded accumulator.
+//! Reading and writing the parts of an encoded accumulator, and of the records that hold them.
 //!
 //! Every number has one encoding: a longer one than needed is an error, so that equal accumulators have equal bytes.
 
@@ -6,7 +6,7 @@ use super::nat::Nat;
 use crate::error::{ProcessorError, ProcessorResult};
 
 /// Appends a number in groups of seven bits, least significant first.
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -33,27 +33,35 @@ pub(super) struct Exact {
     pub(super) position: u32,
 }
 
-/// Reads an encoded accumulator from front to back.
-pub(super) struct Reader<'a> {
+/// Reads an encoded accumulator, or something else that is encoded, from front to back.
+pub(crate) struct Reader<'a> {
+    what: &'static str,
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
+    /// Of an accumulator.
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self::of("an encoded accumulator", bytes)
+    }
+
+    /// Of what errors call `what`.
+    pub(crate) fn of(what: &'static str, bytes: &'a [u8]) -> Self {
+        Self { what, bytes, at: 0 }
     }
 
     /// The error that says where reading stopped and why.
-    pub(super) fn error(&self, what: &str) -> ProcessorError {
+    pub(crate) fn error(&self, why: &str) -> ProcessorError {
         ProcessorError::State(format!(
-            "an encoded accumulator of {} bytes is damaged or of another version, at byte {}: {what}",
+            "{} of {} bytes is damaged or of another version, at byte {}: {why}",
+            self.what,
             self.bytes.len(),
             self.at
         ))
     }
 
-    pub(super) fn take(&mut self, count: usize) -> ProcessorResult<&'a [u8]> {
+    pub(crate) fn take(&mut self, count: usize) -> ProcessorResult<&'a [u8]> {
         let rest = &self.bytes[self.at..];
         if count > rest.len() {
             return Err(self.error(&format!("{count} bytes expected, {} left", rest.len())));
@@ -62,11 +70,29 @@ impl<'a> Reader<'a> {
         Ok(&rest[..count])
     }
 
-    pub(super) fn byte(&mut self) -> ProcessorResult<u8> {
+    pub(crate) fn array<const N: usize>(&mut self) -> ProcessorResult<[u8; N]> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    /// All that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        let rest = &self.bytes[self.at..];
+        self.at = self.bytes.len();
+        rest
+    }
+
+    /// How many bytes are left.
+    pub(crate) fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    pub(crate) fn byte(&mut self) -> ProcessorResult<u8> {
         Ok(self.take(1)?[0])
     }
 
-    pub(super) fn varint(&mut self) -> ProcessorResult<u64> {
+    pub(crate) fn varint(&mut self) -> ProcessorResult<u64> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -85,11 +111,15 @@ impl<'a> Reader<'a> {
         Err(self.error("a number beyond 64 bits"))
     }
 
+    /// What is preceded by its length.
+    pub(crate) fn prefixed(&mut self) -> ProcessorResult<&'a [u8]> {
+        let length = self.varint()?;
+        self.take(usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
     /// A finite number.
     pub(super) fn number(&mut self) -> ProcessorResult<f64> {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(self.take(8)?);
-        let value = f64::from_le_bytes(bytes);
+        let value = f64::from_le_bytes(self.array()?);
         if !value.is_finite() {
             return Err(self.error("a value that is not finite"));
         }
@@ -131,8 +161,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Fails unless everything was read.
-    pub(super) fn finish(&self) -> ProcessorResult<()> {
-        match self.bytes.len() - self.at {
+    pub(crate) fn finish(&self) -> ProcessorResult<()> {
+        match self.left() {
             0 => Ok(()),
             rest => Err(self.error(&format!("{rest} bytes too many"))),
         }

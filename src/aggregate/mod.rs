@@ -23,6 +23,7 @@ mod squares;
 mod store;
 mod sum;
 
+pub(crate) use codec::{Reader, put_varint};
 pub use custom::CustomAggregate;
 pub use plan::AggregatePlan;
 pub use public::{AggregationResult, AggregationState, Window};

@@ -131,6 +131,19 @@ impl AggregatePlan {
         &self.config
     }
 
+    /// What an accumulator keeps, in words: accumulators of plans that keep the same can take each other's place.
+    pub fn kept(&self) -> Vec<String> {
+        let Components { sum, squares, min, max, quantiles } = self.components;
+        let kept = [(true, "count"), (sum, "sum"), (squares, "squares"), (min, "min"), (max, "max")];
+        let mut words: Vec<String> =
+            kept.into_iter().filter(|(kept, _)| *kept).map(|(_, word)| word.to_owned()).collect();
+        if quantiles {
+            words.push(format!("percentiles within {}", self.config.relative_error));
+        }
+        words.extend(self.customs.iter().map(|custom| format!("custom {}", custom.name())));
+        words
+    }
+
     /// The names of the results of one value field, in the order in which [`super::AccumulatorStore::result`] gives them.
     pub fn names(&self) -> &[Arc<str>] {
         &self.names

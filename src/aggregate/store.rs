@@ -401,6 +401,12 @@ impl AccumulatorStore {
         }
     }
 
+    /// Gives an accumulator that is there the values of an encoded one, instead of those that it has. After an error it has none.
+    pub fn replace(&mut self, id: AccumulatorId, bytes: &[u8]) -> ProcessorResult<()> {
+        self.clear(id);
+        self.decode_into(id, bytes).inspect_err(|_| self.clear(id))
+    }
+
     fn decode_into(&mut self, id: AccumulatorId, bytes: &[u8]) -> ProcessorResult<()> {
         let index = id.index();
         let needs = self.plan.components();
@@ -441,11 +447,17 @@ impl AccumulatorStore {
             self.quantiles[index] = Quantiles::decode(self.plan.mapping(), count, &mut reader)?;
         }
         for column in &mut self.customs {
-            let length = reader.varint()?;
-            let state = reader.take(usize::try_from(length).unwrap_or(usize::MAX))?;
-            column.decode(id, state)?;
+            column.decode(id, reader.prefixed()?)?;
         }
         reader.finish()
+    }
+
+    /// Bytes on the heap that an accumulator owns beside its places in the columns; custom states count as nothing.
+    pub fn owned_bytes(&self, id: AccumulatorId) -> usize {
+        let index = id.index();
+        self.sums.get(index).map_or(0, ExactSum::heap_bytes)
+            + self.squares.get(index).map_or(0, ExactSquares::heap_bytes)
+            + self.quantiles.get(index).map_or(0, Quantiles::heap_bytes)
     }
 
     /// Bytes on the heap: the columns with their reserves, and what accumulators own beyond them. Custom states count without what

@@ -9,11 +9,63 @@
 //! What is decided (which epoch may be cut, published, delivered, forgotten; which checkpoint is restored, what is sent again) is
 //! decided by pure functions over plain data, apart from I/O.
 
+mod attempts;
+mod compare;
+mod contents;
+mod coordinator;
 mod cut;
 mod failpoint;
+mod fault;
+mod files;
+mod fingerprint;
+mod manifest;
+mod meaning;
+pub mod operator;
+mod port;
 pub mod protocol;
+mod publisher;
+mod reader;
 mod record;
+mod records;
+mod report;
+mod restored;
+mod sinks;
+mod start;
+mod store;
+mod verify;
+mod words;
+mod worker;
+mod worker_store;
+mod writer;
 
+pub use attempts::{Attempts, FailureObserver};
+pub use compare::{Comparison, EntryCounts, EntryDifference, compare};
+pub use contents::{
+    Contents, EntryContent, FigureList, Figures, RecordText, Selected, Selection, TableSize, WaitingContent,
+    read_record,
+};
+pub use coordinator::{Command, Coordinator, Ending, Event, ProcessIndex, Rules};
 pub use cut::PartitionCut;
 pub use failpoint::{FAILPOINT_VARIABLE, failpoint};
+pub use fault::{Crc32, Fault, FaultKind};
+pub use files::{KnownFiles, SnapshotFile, SnapshotFiles};
+pub use fingerprint::{FingerprintDifference, FingerprintPart, JobFingerprint};
+pub use manifest::{
+    AggregationSummary, CutSummary, DefinitionSummary, FORMAT_VERSION, Manifest, SinkFile, SinkShard, WorkerSnapshot,
+};
+pub use meaning::DefinitionParts;
+pub use port::{Part, Voice, WorkerPort};
+pub use publisher::{Publication, Published, PublisherSettings, start_publisher};
+pub use reader::{Record, SnapshotReader};
 pub use record::{Changes, RecordKey, Table};
+pub use records::{OutboxKey, delete_cut, delete_outbox, put_cut, put_outbox, read_cut, read_outbox};
+pub use report::SnapshotReport;
+pub use restored::{Restored, first_epoch, key_groups_of, sink_recovery};
+pub use sinks::SinkGathering;
+pub use start::{StartFrom, StartOptions};
+pub use store::{CheckpointState, CheckpointStore, LEAST_RETAINED, ListedCheckpoint};
+pub use verify::{Verification, verify};
+pub use words::Word;
+pub use worker::{FirstEpoch, WorkerEpochs};
+pub use worker_store::{DiskBytes, WorkerStore, Written};
+pub use writer::{WriterSettings, start_writer};

@@ -37,6 +37,19 @@ impl Table {
     pub const ALL: [Table; 7] =
         [Table::Window, Table::Entry, Table::Revision, Table::Pane, Table::Waiting, Table::Cut, Table::Outbox];
 
+    /// What people call its records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Table::Window => "definitions",
+            Table::Entry => "windows",
+            Table::Revision => "revisions",
+            Table::Pane => "panes",
+            Table::Waiting => "waiting rows",
+            Table::Cut => "cuts",
+            Table::Outbox => "outbox chunks",
+        }
+    }
+
     /// The table of a record's key.
     pub fn of(key: &[u8]) -> Option<Table> {
         let first = *key.first()?;

@@ -1,5 +1,7 @@
 //! What can be written on the command line.
 
+use crate::checkpoint::{StartFrom, StartOptions};
+use crate::time::Epoch;
 use clap::{Args, Parser, Subcommand};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -25,6 +27,7 @@ EXAMPLES
   processor validate --config config/processor.yaml
   processor generate --count 100000 --seed 7 --output events.jsonl
   processor late-report --config config/processor.yaml
+  processor checkpoints list --config config/processor.yaml
 
 Every key of the configuration can be set by the environment: PROCESSOR_ and the path in capitals, levels
 joined by __, as in PROCESSOR_KAFKA__CONSUMER__BOOTSTRAP_SERVERS=kafka:9092.";
@@ -36,6 +39,8 @@ SIGTERM or Ctrl-C ends the run in order: what was read is finished and written. 
 EXAMPLES
   processor run --config processor.yaml
   processor run --config processor.yaml --log info,frontier=debug
+  processor run --config processor.yaml --from-checkpoint 17           go back to an earlier checkpoint
+  processor run --config processor.yaml --ignore-checkpoint --yes      begin anew
   processor run --config processor.yaml -w 4 -n 2 -p 0 -h hosts.txt    the first of two processes of 4 workers";
 
 const AFTER_VALIDATE_HELP: &str = "\
@@ -60,6 +65,42 @@ EXAMPLES
   processor late-report --config processor.yaml
   processor late-report --url http://localhost:8080 --bound 3s --bound 45s
   processor late-report --url host-1:8080 --url host-2:8080 --json     the processes of one job together";
+
+const AFTER_CHECKPOINTS_HELP: &str = "\
+These read what is on disk, whether a processor is running or not, and change nothing.
+
+EXAMPLES
+  processor checkpoints list --config processor.yaml
+  processor checkpoints inspect 42 --path checkpoints/processor --key claude-3-opus
+  processor checkpoints verify --config processor.yaml
+  processor checkpoints diff 41 42 --config processor.yaml";
+
+const AFTER_CHECKPOINTS_LIST_HELP: &str = "\
+A checkpoint is ok when it is published and its files are there, as long as they were; their contents are what
+`verify` reads. What is incomplete does not count. Files that checkpoints share are counted in each of them.
+
+EXAMPLE
+  processor checkpoints list --config processor.yaml";
+
+const AFTER_CHECKPOINTS_INSPECT_HELP: &str = "\
+EXAMPLES
+  processor checkpoints inspect 42 --config processor.yaml
+  processor checkpoints inspect 42 --config processor.yaml --key us-west-2 --limit 5
+  processor checkpoints inspect 42 --path checkpoints/processor --json | jq .windows";
+
+const AFTER_CHECKPOINTS_VERIFY_HELP: &str = "\
+Reads every byte: the checksums of all files, every record and every accumulator. The exit code is 1 where
+something is wrong, and each file that is at fault is named.
+
+EXAMPLES
+  processor checkpoints verify --config processor.yaml        all that are published
+  processor checkpoints verify 42 --path checkpoints/processor";
+
+const AFTER_CHECKPOINTS_DIFF_HELP: &str = "\
+Windows that are new are marked +, those that are gone -, those that have changed ~ with both contents.
+
+EXAMPLE
+  processor checkpoints diff 41 42 --config processor.yaml --limit 20";
 
 /// Event-time windows over LLM feedback events: count, sum, average, min, max, percentiles and standard deviation per key.
 #[derive(Debug, Parser)]
@@ -89,6 +130,84 @@ pub enum Command {
     /// Ask a running processor how late its events are, and which max_out_of_orderness would do
     #[command(disable_help_flag = true, after_help = AFTER_LATE_REPORT_HELP)]
     LateReport(LateReportOptions),
+    /// Look into the checkpoints of a job, and check them
+    #[command(disable_help_flag = true, after_help = AFTER_CHECKPOINTS_HELP)]
+    Checkpoints(CheckpointsOptions),
+}
+
+#[derive(Debug, Args)]
+pub struct CheckpointsOptions {
+    #[command(subcommand)]
+    pub command: CheckpointsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CheckpointsCommand {
+    /// Which there are, of what age and size, and whether they are complete
+    #[command(disable_help_flag = true, after_help = AFTER_CHECKPOINTS_LIST_HELP)]
+    List(CheckpointsPlace),
+    /// What one holds: offsets, watermarks, windows and keys with their results, sizes, outbox, manifest
+    #[command(disable_help_flag = true, after_help = AFTER_CHECKPOINTS_INSPECT_HELP)]
+    Inspect(InspectOptions),
+    /// Check all of it
+    #[command(disable_help_flag = true, after_help = AFTER_CHECKPOINTS_VERIFY_HELP)]
+    Verify(VerifyOptions),
+    /// How one differs from another
+    #[command(disable_help_flag = true, after_help = AFTER_CHECKPOINTS_DIFF_HELP)]
+    Diff(DiffOptions),
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("place").required(true).args(["path", "config"])))]
+pub struct CheckpointsPlace {
+    /// The directory of the checkpoints
+    #[arg(long, value_name = "DIR")]
+    pub path: Option<PathBuf>,
+    /// The configuration of the job, for its state.checkpoint_path
+    #[arg(long, short = 'c', value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectOptions {
+    /// Which checkpoint
+    #[arg(value_name = "EPOCH")]
+    pub epoch: u64,
+    #[command(flatten)]
+    pub place: CheckpointsPlace,
+    /// Only windows of keys that have this text in them
+    #[arg(long, value_name = "TEXT")]
+    pub key: Option<String>,
+    /// Not more windows than these [default: 50, and all of them with --json]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyOptions {
+    /// Which checkpoint [default: all that are published]
+    #[arg(value_name = "EPOCH")]
+    pub epoch: Option<u64>,
+    #[command(flatten)]
+    pub place: CheckpointsPlace,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffOptions {
+    /// The checkpoint to begin with
+    #[arg(value_name = "A")]
+    pub first: u64,
+    /// The one that it is compared with
+    #[arg(value_name = "B")]
+    pub second: u64,
+    #[command(flatten)]
+    pub place: CheckpointsPlace,
+    /// Not more windows than these
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: usize,
 }
 
 #[derive(Debug, Args)]
@@ -132,12 +251,36 @@ pub struct RunOptions {
     /// One host:port a line, in the order of the processes [default: localhost, ports from 2101]
     #[arg(long, short = 'h', value_name = "FILE")]
     pub hostfile: Option<PathBuf>,
+    /// Go on from the checkpoint of this number instead of the newest; those after it count no more
+    #[arg(long, value_name = "N", conflicts_with = "ignore_checkpoint")]
+    pub from_checkpoint: Option<u64>,
+    /// Begin anew although there are checkpoints; asks at a terminal
+    #[arg(long)]
+    pub ignore_checkpoint: bool,
+    /// Go on although records are lost that the checkpoint goes on with; they are counted
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// Answer yes to what is asked
+    #[arg(long, short = 'y')]
+    pub yes: bool,
     /// Log one JSON object a line
     #[arg(long)]
     pub log_json: bool,
     /// What to log, as in `info,frontier=debug` [default: logging.filter of the configuration]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
+}
+
+impl RunOptions {
+    /// What they say of checkpoints.
+    pub fn start(&self) -> StartOptions {
+        let from = match self.from_checkpoint {
+            Some(number) => StartFrom::Checkpoint(Epoch::new(number)),
+            None if self.ignore_checkpoint => StartFrom::Anew,
+            None => StartFrom::Newest,
+        };
+        StartOptions { from, accept_loss: self.accept_loss }
+    }
 }
 
 #[derive(Debug, Args)]

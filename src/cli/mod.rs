@@ -1,12 +1,15 @@
 //! The command line: words in, a call of the library, an exit code out.
 
 mod arguments;
+mod checkpoints;
+mod confirm;
 mod cpu;
 mod generate;
 mod late_report;
 mod report;
 mod run;
 mod signals;
+mod text;
 mod validate;
 
 use crate::error::{ExitCode, ProcessorResult};
@@ -40,6 +43,7 @@ fn dispatch(arguments: Arguments) -> ProcessorResult<ExitCode> {
         Some(Command::Validate(options)) => validate::validate(&options),
         Some(Command::Generate(options)) => generate::generate(&options),
         Some(Command::LateReport(options)) => late_report::late_report(&options),
+        Some(Command::Checkpoints(options)) => checkpoints::checkpoints(&options),
     }
 }
 

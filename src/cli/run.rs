@@ -1,7 +1,8 @@
 //! `processor run`.
 
 use super::arguments::{FIRST_STEPS, RunOptions};
-use super::{report, signals};
+use super::{confirm, report, signals};
+use crate::checkpoint::StartFrom;
 use crate::config;
 use crate::error::{ExitCode, ProcessorError, ProcessorResult};
 use crate::metrics::init_logging;
@@ -19,11 +20,18 @@ pub fn run(options: &RunOptions) -> ProcessorResult<ExitCode> {
     }
     let threads = options.threads.unwrap_or(config.parallelism);
     let topology = Topology::new(threads, options.processes, options.process, options.hostfile.as_deref())?;
+    let start = options.start();
+    start.check(&config)?;
+    // One of the processes is enough: it alone begins anew.
+    if let (StartFrom::Anew, Some(checkpoints), 0) = (start.from, &config.state.checkpoint_path, options.process) {
+        confirm::begin_anew(checkpoints, options.yes)?;
+    }
     init_logging(&config.logging)?;
     for warning in &loaded.warnings {
         tracing::warn!(target: "processor", "{warning}");
     }
-    let job = Job::from_config(config.clone())?;
+    let mut job = Job::from_config(config.clone())?;
+    job.start = start;
     signals::stop_on_signals(&job.control)?;
     report::begin(&config, &topology);
     let control = job.control.clone();

@@ -21,6 +21,7 @@
 //! ```
 
 mod build;
+mod byte_size;
 mod debug;
 mod defaults;
 mod effective;
@@ -36,6 +37,7 @@ mod section;
 mod values;
 mod windows;
 
+pub use byte_size::ByteSize;
 pub use effective::Effective;
 pub use env::environment;
 pub use errors::{ConfigError, ConfigErrors};

@@ -1,5 +1,6 @@
 //! The configuration as the program uses it: validated, with units in the types. [`super::load`] makes it from text.
 
+use super::byte_size::ByteSize;
 use super::windows::{WindowConfig, WindowDefinition};
 use crate::time::Span;
 use std::collections::BTreeMap;
@@ -17,8 +18,10 @@ pub struct ProcessorConfig {
     pub parallelism: NonZeroUsize,
     /// Rows that may be in flight per worker.
     pub buffer_size: NonZeroUsize,
-    /// How often checkpoints are taken.
+    /// How often checkpoints are taken; `None` is at the end alone. Without RocksDB there are none.
     pub checkpoint_interval: Option<Duration>,
+    /// How long a checkpoint may take; then it has failed, and another is begun.
+    pub checkpoint_timeout: Duration,
     /// Where state lives.
     pub state: StateConfig,
     /// Where events come from.
@@ -75,6 +78,12 @@ pub struct StateConfig {
     pub path: Option<PathBuf>,
     /// Where checkpoints go.
     pub checkpoint_path: Option<PathBuf>,
+    /// How many checkpoints are kept, at least 2.
+    pub retain: NonZeroUsize,
+    /// How much memory the windows of this process may take; `None` is no limit.
+    pub memory_limit: Option<ByteSize>,
+    /// So many checkpoints in a row may fail before `/health` says so.
+    pub tolerable_failures: NonZeroU32,
 }
 
 /// Which state backend.

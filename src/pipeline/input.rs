@@ -70,6 +70,6 @@ impl<T: Send + 'static> Input for MemoryInput<T> {
             ProcessorError::Runtime(format!("the events of worker {} were taken already", context.worker))
         })?;
         let decoder = source.intake_decoder();
-        Ok((Box::new(source), decoder))
+        Ok((Box::new(source.resuming(context.resume)), decoder))
     }
 }

@@ -5,11 +5,11 @@ use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{Decoder, JsonDecoder, WorkerIndex};
 use crate::metrics::{ProcessorMetrics, StatusBoard};
 use crate::runtime::Control;
-use crate::source::Source;
 use crate::source::file::{FileProgress, FileSource, InputFile, expand};
 use crate::source::generator::GeneratorSource;
 use crate::source::kafka::{KafkaSource, KafkaSourceOptions};
 use crate::source::stdin::StdinSource;
+use crate::source::{Resume, Source};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -29,6 +29,8 @@ pub struct InputContext {
     pub metrics: ProcessorMetrics,
     /// The run's status.
     pub board: StatusBoard,
+    /// Where reading goes on.
+    pub resume: Arc<Resume>,
 }
 
 /// Opens the sources of a job.
@@ -79,6 +81,7 @@ impl ConfiguredInput {
             control: context.control,
             waker: context.waker,
             observer: Arc::new(observer),
+            resume: context.resume,
         })?))
     }
 }
@@ -90,11 +93,15 @@ impl Input for ConfiguredInput {
         let source: Box<dyn Source> = match &self.config.source {
             SourceConfig::Kafka => self.kafka(context)?,
             SourceConfig::File { .. } => {
-                Box::new(FileSource::new(&self.files, worker, peers, Arc::clone(&self.progress)))
+                Box::new(FileSource::resuming(&self.files, worker, peers, Arc::clone(&self.progress), context.resume))
             }
-            SourceConfig::Stdin if worker == WorkerIndex(0) => Box::new(StdinSource::new(context.waker)?),
+            SourceConfig::Stdin if worker == WorkerIndex(0) => {
+                Box::new(StdinSource::new(context.waker)?.resuming(context.resume))
+            }
             SourceConfig::Stdin => Box::new(Nothing),
-            SourceConfig::Generator(generator) => Box::new(GeneratorSource::new(generator, worker, peers)),
+            SourceConfig::Generator(generator) => {
+                Box::new(GeneratorSource::resuming(generator, worker, peers, context.resume))
+            }
         };
         Ok((source, decoder))
     }

@@ -1,17 +1,19 @@
 //! A job, and its run from the first thread to the last.
 
+use super::checkpoints::RunCheckpoints;
 use super::input::{ConfiguredInput, Input};
 use super::observe::{MetricsSinkObserver, sink_statuses};
 use super::{Control, Summary, Topology};
 use crate::aggregate::AggregatePlan;
-use crate::config::{AggregateKind, ProcessorConfig, StateBackendKind, ValueFields, WindowDefinition};
+use crate::checkpoint::{AggregationSummary, DefinitionSummary, JobFingerprint, Restored, StartOptions};
+use crate::config::{AggregateKind, ProcessorConfig, ValueFields, WindowDefinition};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, DefinitionSet};
 use crate::http;
 use crate::metrics::{Phase, ProcessorMetrics, StatusBoard, TimeRules, spawn_reporter};
 use crate::sink::{self, ResultSink, RetryPolicy, RoutedSink, SideOutputs, SideSpec, SinkHub, SinkSpec};
-use crate::source::IntakeRules;
 use crate::source::file;
+use crate::source::{IntakeRules, Resume};
 use crate::window::{ClosedBefore, Naming, Triggers, WindowSet, WindowStateSettings, Windowing};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,6 +53,8 @@ pub struct Job {
     pub board: StatusBoard,
     /// Stops it.
     pub control: Control,
+    /// What it goes on from.
+    pub start: StartOptions,
     definitions: Vec<Definition>,
     windows: WindowSet,
     closed: ClosedBefore,
@@ -70,6 +74,15 @@ struct Definition {
 }
 
 impl Job {
+    /// The definitions, as manifests name them.
+    fn definition_summaries(&self) -> Vec<DefinitionSummary> {
+        let summary = |of: &Definition| DefinitionSummary {
+            name: of.name.as_deref().map(str::to_owned),
+            aggregation: AggregationSummary::of(&of.plan),
+        };
+        self.definitions.iter().map(summary).collect()
+    }
+
     /// The job of a configuration. Opens nothing but looks for the files of a file source.
     pub fn from_config(config: ProcessorConfig) -> ProcessorResult<Self> {
         let input = Box::new(ConfiguredInput::new(config.clone())?);
@@ -94,7 +107,6 @@ impl Job {
         sinks: SinkPlan,
     ) -> ProcessorResult<Self> {
         let windowings = Self::check(&config)?;
-        warn_of_memory(&config);
         let configured = config.window_definitions().into_iter().zip(windowings).zip(plans);
         let definitions: Vec<Definition> = configured
             .map(|((definition, windowing), plan)| Definition {
@@ -116,6 +128,7 @@ impl Job {
             metrics,
             board,
             control,
+            start: StartOptions::default(),
             definitions,
             windows,
             closed: ClosedBefore::default(),
@@ -127,12 +140,6 @@ impl Job {
     /// Whether a job of this configuration can be run; if so, the windows of each definition. Fails for what this version does not
     /// do.
     pub fn check(config: &ProcessorConfig) -> ProcessorResult<Vec<Windowing>> {
-        if config.delivery == crate::config::Delivery::ExactlyOnce {
-            return Err(ProcessorError::Unsupported(
-                "delivery: exactly_once needs checkpoints, which this version does not take; set delivery to `at_least_once`"
-                    .into(),
-            ));
-        }
         let check = |definition: &WindowDefinition| {
             let aggregation = &definition.aggregation;
             if aggregation.enabled == [AggregateKind::Percentile] && aggregation.percentiles.is_empty() {
@@ -166,6 +173,11 @@ impl Job {
         self
     }
 
+    /// What gives the job's state its meaning.
+    fn fingerprint(&self) -> JobFingerprint {
+        JobFingerprint::default()
+    }
+
     /// Runs the job to its end, on this thread and those it starts. Blocks.
     pub fn run(self, topology: &Topology) -> ProcessorResult<Summary> {
         let started = Instant::now();
@@ -191,17 +203,6 @@ impl Job {
     }
 }
 
-/// Says what a state backend does not do yet.
-fn warn_of_memory(config: &ProcessorConfig) {
-    if config.state.backend == StateBackendKind::RocksDb {
-        tracing::warn!(
-            target: "processor",
-            "state.backend `rocksdb`: this version keeps windows in memory and takes no checkpoints; after a restart it \
-             reads again what the windows that were open need"
-        );
-    }
-}
-
 /// A job whose sinks are open.
 pub struct Running {
     /// The job.
@@ -211,6 +212,7 @@ pub struct Running {
     pub(super) threads: usize,
     hub: SinkHub,
     side_outputs: SideOutputs,
+    checkpoints: Option<RunCheckpoints>,
     /// For each worker of this process, how many rows and results are on the way.
     busy: Vec<AtomicUsize>,
     /// Workers of this process that have ended.
@@ -225,17 +227,22 @@ impl Running {
             close_idle_after: job.config.watermark.close_idle_after,
         });
         let process = topology.process();
+        let meaning = (job.fingerprint(), job.definition_summaries());
+        let mut checkpoints = RunCheckpoints::open(&job.config, meaning, topology, &job.control)?;
         let observer = MetricsSinkObserver::new(&job.metrics);
         let sinks: Vec<Box<dyn ResultSink>> = match &job.sinks {
             SinkPlan::Configured => sink::build(&job.config, process)?,
             SinkPlan::Given(specs) => {
-                specs.iter().map(|spec| spec.build(&job.config.job, process)).collect::<ProcessorResult<_>>()?
+                let build = |spec: &SinkSpec| spec.build_for(&job.config.job, process, job.config.delivery);
+                specs.iter().map(build).collect::<ProcessorResult<_>>()?
             }
         };
         let retry = RetryPolicy::from(&job.config.error_handling);
         let routed = sinks.into_iter().enumerate();
         let sinks = routed.map(|(place, sink)| RoutedSink { sink, takes: job.written_to(place) }).collect();
-        let hub = SinkHub::start(sinks, retry, observer.clone(), job.control.clone())?;
+        let sinks: Vec<RoutedSink> = sinks;
+        let epochs = checkpoints.as_mut().map(|checkpoints| checkpoints.sink_epochs(&sinks)).transpose()?;
+        let hub = SinkHub::start_with(sinks, retry, observer.clone(), job.control.clone(), epochs)?;
         let late = match take(&job.given_late) {
             Some(spec) => {
                 sink::given_side_output("late", spec, &job.config, process, observer.clone(), job.control.clone())?
@@ -255,6 +262,7 @@ impl Running {
             threads: topology.threads(),
             hub,
             side_outputs: SideOutputs { late, dead_letter },
+            checkpoints,
             busy,
             ended: AtomicUsize::new(0),
         }))
@@ -263,16 +271,20 @@ impl Running {
     /// Starts the workers, waits for them, and ends the sinks.
     fn finish(self: Arc<Self>, topology: &Topology, started: Instant) -> ProcessorResult<Summary> {
         let onlookers = self.start_onlookers()?;
-        let mut summary = Arc::clone(&self).run_workers(topology).unwrap_or_else(|error| {
-            self.control().fail(error);
-            Summary::default()
-        });
+        let mut summary =
+            self.start_checkpoints().and_then(|()| Arc::clone(&self).work(topology)).unwrap_or_else(|error| {
+                self.control().fail(error);
+                Summary::default()
+            });
         self.job.board.set_phase(Phase::Stopping);
         match self.end_sinks(&mut summary) {
             // What the sinks lack then follows from the failure, which has been told.
             Err(error) if self.control().has_failed() => tracing::debug!(target: "processor", "{error}"),
             Err(error) => self.control().fail(error),
             Ok(()) => {}
+        }
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.finish();
         }
         sink_statuses(&self.hub, &self.job.board);
         self.control().stop();
@@ -285,6 +297,38 @@ impl Running {
             Some(failure) => Err(failure),
             None => Ok(summary),
         }
+    }
+
+    fn start_checkpoints(&self) -> ProcessorResult<()> {
+        match &self.checkpoints {
+            Some(checkpoints) => checkpoints.start(&self.side_outputs, self.control()),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs the workers, unless an earlier run has come to the end of the input.
+    fn work(self: Arc<Self>, topology: &Topology) -> ProcessorResult<Summary> {
+        let restored = self.checkpoints.as_ref().and_then(RunCheckpoints::restored).map(Restored::manifest);
+        if let Some(finished) = restored.filter(|manifest| manifest.finished) {
+            tracing::warn!(
+                target: "checkpoint",
+                "the job has come to the end of its input in checkpoint {}: there is nothing to do; start with \
+                 --ignore-checkpoint to run it again from the beginning",
+                finished.epoch
+            );
+            return Ok(Summary::default());
+        }
+        self.run_workers(topology)
+    }
+
+    /// Where sources go on from.
+    pub(super) fn resume(&self) -> Arc<Resume> {
+        self.checkpoints.as_ref().map_or_else(Arc::default, RunCheckpoints::resume)
+    }
+
+    /// The checkpoints of the run, where it takes some.
+    pub(super) fn checkpoints(&self) -> Option<&RunCheckpoints> {
+        self.checkpoints.as_ref()
     }
 
     /// The threads that look on: the frontier's log and the gauges, the state of the sinks, the progress of files.

@@ -4,6 +4,7 @@
 //! the sinks, then one timely worker a thread (and the links to other processes, by the [`Topology`]), waits for the end, and
 //! ends the sinks. One [`Control`] is seen by every thread: the first failure anywhere stops all, with its reason.
 
+mod checkpoints;
 mod control;
 mod input;
 mod job;
@@ -18,5 +19,6 @@ mod worker;
 pub use control::Control;
 pub use input::{ConfiguredInput, Input, InputContext};
 pub use job::{Job, SinkPlan};
+pub use panics::message as panic_message;
 pub use summary::Summary;
 pub use topology::Topology;

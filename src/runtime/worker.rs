@@ -4,6 +4,7 @@ use super::input::InputContext;
 use super::job::Running;
 use super::observe::{SinkWatch, SourceWatch, Tally, WindowWatch};
 use super::summary::Summary;
+use crate::checkpoint::WorkerEpochs;
 use crate::dataflows::windowed_aggregates::{Parts, build};
 use crate::error::ProcessorResult;
 use crate::event::{Decoder, WorkerIndex};
@@ -42,6 +43,7 @@ pub fn run(worker: &mut Worker, running: &Running) -> ProcessorResult<Summary> {
         control: running.control().clone(),
         metrics: running.job.metrics.clone(),
         board: running.job.board.clone(),
+        resume: running.resume(),
     })?;
     let share = Share::new(worker, running, index);
     let parts = share.parts(source, decoder);
@@ -83,6 +85,8 @@ struct Share<'a> {
     written: Handle<Time>,
     needed: Handle<Time>,
     results_waiting: Rc<Cell<usize>>,
+    /// What the operators share about epochs, in a job that takes checkpoints.
+    epochs: Option<WorkerEpochs>,
     tally: Tally,
 }
 
@@ -98,19 +102,29 @@ impl<'a> Share<'a> {
             written: Handle::new(),
             needed: Handle::new(),
             results_waiting: Rc::default(),
+            epochs: running
+                .checkpoints()
+                .map(|checkpoints| checkpoints.worker_epochs(worker.index() % running.threads())),
             tally: Tally::default(),
         }
     }
 
     fn parts(&self, source: Box<dyn Source>, decoder: Box<dyn Decoder>) -> Parts {
         let capacity = (RECORDS_PER_TURN / self.peers).max(64);
+        let checkpoints = self.running.checkpoints().zip(self.epochs.clone());
         let intake = Intake::new(decoder, self.index, self.peers, capacity, self.running.intake_rules());
+        let intake = match self.running.checkpoints() {
+            Some(checkpoints) => intake.with_checkpoints(checkpoints.resume()),
+            None => intake,
+        };
         Parts {
             source,
             intake,
             source_settings: self.source_settings(),
             window_settings: self.window_settings(),
             sink_settings: self.sink_settings(),
+            checkpoint_settings: checkpoints
+                .map(|(checkpoints, epochs)| checkpoints.operator(self.local, epochs, self.running.hub().clone())),
             written: self.written.clone(),
             needed: self.needed.clone(),
         }
@@ -157,6 +171,7 @@ impl<'a> Share<'a> {
             written: self.written(),
             needed: self.needed(),
             side_outputs: self.running.side_outputs().clone(),
+            epochs: self.epochs.clone(),
             observer: Box::new(move |turn| watch.turn(turn, credits.in_flight())),
         }
     }
@@ -174,6 +189,9 @@ impl<'a> Share<'a> {
             sinks_are_behind: Rc::new(move || hub.backlog_rows() > limit),
             completeness: Rc::new(move || words.watermarks().map_or_else(Completeness::default, Completeness::new)),
             control: self.running.control().clone(),
+            epochs: self.epochs.clone(),
+            memory_limit: self.running.checkpoints().and_then(|checkpoints| checkpoints.memory_limit(self.local)),
+            restore: self.running.checkpoints().and_then(|checkpoints| checkpoints.restore_windows(self.local)),
             observer: Box::new(move |turn| watch.turn(turn)),
         }
     }
@@ -183,7 +201,10 @@ impl<'a> Share<'a> {
         let (submitting, acknowledging, waking) =
             (self.running.hub().clone(), self.running.hub().clone(), self.running.hub().clone());
         let results_waiting = Rc::clone(&self.results_waiting);
+        let ending = self.running.hub().clone();
         SinkSettings {
+            epochs: self.epochs.clone(),
+            end_epoch: Rc::new(move |epoch| ending.end_epoch(epoch)),
             submit: Rc::new(move |batch| submitting.submit(batch)),
             acknowledged: Rc::new(move || acknowledging.acknowledged()),
             on_acknowledged: Box::new(move |waker| waking.on_acknowledged(waker)),
@@ -191,6 +212,14 @@ impl<'a> Share<'a> {
                 results_waiting.set(waiting);
                 watch.turn(frontier);
             }),
+        }
+    }
+
+    /// Whether nothing is left to do: every result is written and, with checkpoints, the last one is published and delivered.
+    fn is_done(&self) -> bool {
+        match &self.epochs {
+            Some(epochs) => epochs.is_over(),
+            None => self.written.done(),
         }
     }
 
@@ -202,12 +231,23 @@ impl<'a> Share<'a> {
             worker.step_or_park(Some(PARK));
             let busy = self.credits.in_flight() + self.results_waiting.get();
             self.running.set_busy(self.local, busy);
-            if self.written.done() || control.has_failed() {
+            if control.has_failed() || self.is_done() {
                 return;
             }
             if control.is_stopping() {
                 let now = Instant::now();
                 let until = *deadline.get_or_insert(now + DRAIN_LIMIT);
+                if let Some(epochs) = &self.epochs {
+                    epochs.say_stopping();
+                    if now >= until {
+                        tracing::warn!(
+                            target: "checkpoint",
+                            "the last checkpoint was not complete in time: the next start goes on from the one before"
+                        );
+                        return;
+                    }
+                    continue;
+                }
                 let rested = match self.running.is_drained() {
                     true => now.duration_since(*resting.get_or_insert(now)) >= REST,
                     false => {

@@ -205,6 +205,17 @@ impl SinkContext {
         self.shared.observer.sent(&self.shared.name, rows);
     }
 
+    /// `rows` of them are held back by the sink until a checkpoint is published: they are not on their way any more.
+    pub(super) fn kept(&self, rows: u64) {
+        self.shared.pending.fetch_sub(rows, Ordering::AcqRel);
+    }
+
+    /// `rows` that were held back are delivered.
+    pub(super) fn delivered_kept(&self, rows: u64) {
+        self.shared.done.fetch_add(rows, Ordering::AcqRel);
+        self.shared.observer.sent(&self.shared.name, rows);
+    }
+
     /// A batch took this long.
     pub(super) fn took(&self, latency: Duration) {
         self.shared.observer.latency(&self.shared.name, latency);

@@ -1,10 +1,17 @@
 //! Results as JSON lines in a file; see [`super::lines`] for how they get there.
+//!
+//! The model of exactly once: lines appear as windows fire, and a checkpoint holds the file's length. Whoever goes on from it cuts
+//! the file back to that, and the lines behind are written again, as they were or as they ought to have been. So the file is
+//! right from checkpoint to checkpoint and at the end; a reader that follows it sees lines that may come again after a crash.
+//! Files of processes that are no more are cut back too. At least once nothing is cut: lines since the last checkpoint are there
+//! twice after a crash.
 
 use super::encode::encode_result;
 use super::lines::LineFile;
-use super::{ResultRow, ResultSink};
-use crate::config::FileMode;
-use crate::error::ProcessorResult;
+use super::{Prepared, ResultRow, ResultSink, SinkRecovery};
+use crate::config::{Delivery, FileMode};
+use crate::error::{ProcessorError, ProcessorResult};
+use crate::time::Epoch;
 use std::path::{Path, PathBuf};
 
 /// Which of the processes of a job this is.
@@ -43,12 +50,39 @@ impl ProcessIdentity {
 /// Writes results to one file.
 pub(super) struct FileResults {
     lines: LineFile,
+    delivery: Delivery,
 }
 
 impl FileResults {
-    pub fn open(path: &Path, mode: FileMode) -> ProcessorResult<Self> {
-        Ok(FileResults { lines: LineFile::open(path, mode)? })
+    pub fn open(path: &Path, mode: FileMode, delivery: Delivery) -> ProcessorResult<Self> {
+        let lines = LineFile::open(path, mode)?;
+        if delivery == Delivery::ExactlyOnce && (mode != FileMode::Append || !lines.is_regular()) {
+            return Err(ProcessorError::Config(format!(
+                "{}: delivery exactly_once needs a file that lines are appended to and that can be cut; write another path, \
+                 mode: append, or delivery: at_least_once",
+                path.display()
+            )));
+        }
+        Ok(FileResults { lines, delivery })
     }
+
+    /// Cuts back a file that this run does not write: of a process that is no more, or from before the path was changed. Where it is
+    /// gone there is nothing that could be there twice.
+    fn cut_other(path: &Path, length: u64) -> ProcessorResult<()> {
+        if !path.exists() {
+            tracing::warn!(
+                target: "sink", path = %path.display(), length,
+                "a file of results that the checkpoint knows is not there; it is not written any more"
+            );
+            return Ok(());
+        }
+        LineFile::open(path, FileMode::Append)?.cut_to(length, "Restore it, or move it away.")
+    }
+}
+
+fn absolute(path: &Path) -> ProcessorResult<PathBuf> {
+    std::path::absolute(path)
+        .map_err(|error| ProcessorError::io(format!("finding the directory of {}", path.display()), error))
 }
 
 impl ResultSink for FileResults {
@@ -71,6 +105,26 @@ impl ResultSink for FileResults {
 
     fn close(&mut self) -> ProcessorResult<()> {
         self.lines.finish()
+    }
+
+    fn recover(&mut self, recovery: SinkRecovery) -> ProcessorResult<()> {
+        if self.delivery == Delivery::AtLeastOnce {
+            return Ok(());
+        }
+        let own = absolute(self.lines.target())?;
+        for (path, length) in recovery.prepared.into_iter().filter_map(|(_, prepared)| prepared.file) {
+            match path == own {
+                true => self.lines.cut_to(length, "Restore it, or give the sink another path.")?,
+                false => Self::cut_other(&path, length)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, _: Epoch) -> ProcessorResult<Prepared> {
+        let length = self.lines.settle()?;
+        let path = absolute(self.lines.target())?;
+        Ok(Prepared { file: length.map(|length| (path, length)), outbox: Vec::new() })
     }
 }
 
@@ -96,7 +150,7 @@ mod tests {
     fn each_result_is_a_line() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("results.jsonl");
-        let mut sink = FileResults::open(&path, FileMode::Append).unwrap();
+        let mut sink = open(&path, Delivery::AtLeastOnce);
         sink.write(&[documented_row(), documented_row()]).unwrap();
         sink.close().unwrap();
         let mut line = Vec::new();
@@ -105,11 +159,83 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), line.repeat(2));
     }
 
+    use crate::sink::Shard;
+
+    fn open(path: &Path, delivery: Delivery) -> FileResults {
+        FileResults::open(path, FileMode::Append, delivery).unwrap()
+    }
+
+    fn line() -> Vec<u8> {
+        let mut line = Vec::new();
+        encode_result(&documented_row(), &mut line);
+        line.push(b'\n');
+        line
+    }
+
+    fn recovery(prepared: impl IntoIterator<Item = Prepared>) -> SinkRecovery {
+        let prepared = prepared.into_iter().zip(0..).map(|(of, process)| (Shard { sink: 0, process }, of));
+        SinkRecovery { restored: Some(Epoch::new(7)), prepared: prepared.collect(), ..SinkRecovery::default() }
+    }
+
+    #[test]
+    fn what_was_written_since_the_checkpoint_is_there_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("results.jsonl");
+        std::fs::write(&path, "from before the job\n").unwrap();
+        for (delivery, expected) in [(Delivery::ExactlyOnce, 3), (Delivery::AtLeastOnce, 5)] {
+            std::fs::write(&path, "from before the job\n").unwrap();
+            let mut sink = open(&path, delivery);
+            sink.recover(SinkRecovery::default()).unwrap();
+            sink.write(&[documented_row()]).unwrap();
+            let prepared = sink.prepare(Epoch::new(7)).unwrap();
+            assert_eq!(prepared.file, Some((path.clone(), 20 + line().len() as u64)));
+            sink.write(&[documented_row(), documented_row()]).unwrap();
+            sink.flush().unwrap();
+            drop(sink);
+
+            let mut sink = open(&path, delivery);
+            sink.recover(recovery([prepared])).unwrap();
+            sink.write(&[documented_row(), documented_row()]).unwrap();
+            sink.close().unwrap();
+            let expected = [&b"from before the job\n"[..], &line().repeat(expected)].concat();
+            assert!(std::fs::read(&path).unwrap() == expected, "{delivery:?}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_not_written_any_more_are_cut_back_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("results.jsonl"), "a\nb\n").unwrap();
+        std::fs::write(at("results.1.jsonl"), "c\nd\ne\n").unwrap();
+        let of = |name: &str, length| Prepared { file: Some((at(name), length)), outbox: Vec::new() };
+        let mut sink = open(&at("results.jsonl"), Delivery::ExactlyOnce);
+        sink.recover(recovery([of("results.jsonl", 4), of("results.1.jsonl", 2), of("results.2.jsonl", 9)])).unwrap();
+        assert_eq!(std::fs::read(at("results.jsonl")).unwrap(), b"a\nb\n");
+        assert_eq!(std::fs::read(at("results.1.jsonl")).unwrap(), b"c\n");
+        assert!(!at("results.2.jsonl").exists());
+        for name in ["results.jsonl", "results.1.jsonl"] {
+            let refused = sink.recover(recovery([of(name, 99)])).unwrap_err();
+            assert!(matches!(refused, ProcessorError::Refused(_)), "{refused}");
+            assert!(refused.to_string().contains("the checkpoint has it at 99 bytes, and it has"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_cut_is_not_written_exactly_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = |path: &Path, mode| FileResults::open(path, mode, Delivery::ExactlyOnce).map(drop).unwrap_err();
+        let (device, atomic) = (Path::new("/dev/null"), directory.path().join("a"));
+        for error in [open(device, FileMode::Append), open(&atomic, FileMode::Atomic)] {
+            assert!(matches!(&error, ProcessorError::Config(text) if text.contains("exactly_once")), "{error}");
+        }
+    }
+
     #[test]
     fn an_empty_run_makes_an_empty_atomic_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("results.jsonl");
-        let mut sink = FileResults::open(&path, FileMode::Atomic).unwrap();
+        let mut sink = FileResults::open(&path, FileMode::Atomic, Delivery::AtLeastOnce).unwrap();
         assert!(!path.exists());
         sink.close().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");

@@ -7,6 +7,9 @@
 //! Two ways to appear: [`FileMode::Append`] shows lines as they are written and continues what is there; [`FileMode::Atomic`]
 //! writes a hidden file beside the target and renames it at the end, so that the target is complete or absent.
 //!
+//! A file that is part of a checkpoint tells its length when all of it is durable ([`LineFile::settle`]), and is cut back to it
+//! when the job goes on from that checkpoint ([`LineFile::cut_to`]): what comes behind will be written again.
+//!
 //! How it fails: a failed synchronisation is final, because the kernel may have thrown away what it could not write and would
 //! report success the next time. A second writer of the same file is refused by a lock.
 
@@ -36,6 +39,8 @@ pub(super) struct LineFile {
     gathered: Vec<u8>,
     unsynced: bool,
     sync_failure: Option<String>,
+    /// Whether the directory is known to have the file.
+    listed: bool,
 }
 
 impl LineFile {
@@ -75,6 +80,7 @@ impl LineFile {
             gathered: Vec::new(),
             unsynced: false,
             sync_failure: None,
+            listed: false,
         };
         if lines.regular {
             lines.lock()?;
@@ -108,10 +114,61 @@ impl LineFile {
             ProcessorError::io(format!("renaming {} to {}", temporary.display(), self.target.display()), error)
         })?;
         self.temporary = None;
+        self.sync_directory()
+    }
+
+    fn sync_directory(&self) -> ProcessorResult<()> {
         let directory = self.target.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(directory)
             .and_then(|directory| directory.sync_all())
             .map_err(|error| ProcessorError::io(format!("synchronising the directory {}", directory.display()), error))
+    }
+
+    /// Makes everything durable, the file's name too, and says how long it is; `None` for what has no length: a pipe or a device,
+    /// and an atomic file, which is not there yet.
+    pub fn settle(&mut self) -> ProcessorResult<Option<u64>> {
+        self.flush()?;
+        if !self.regular || self.temporary.is_some() {
+            return Ok(None);
+        }
+        if !self.listed {
+            self.sync_directory()?;
+            self.listed = true;
+        }
+        Ok(Some(self.good_length))
+    }
+
+    /// Cuts a file in append mode back to a length that [`LineFile::settle`] has told. One that is shorter has lost what was durable:
+    /// that is refused, and `remedy` says what to do.
+    pub fn cut_to(&mut self, length: u64, remedy: &str) -> ProcessorResult<()> {
+        let has = self.length()?;
+        if !self.regular || self.good_length < length {
+            return Err(ProcessorError::Refused(format!(
+                "{}: the checkpoint has it at {length} bytes, and it has {has}: lines that were written are gone. {remedy}",
+                self.target.display()
+            )));
+        }
+        if self.good_length > length {
+            tracing::info!(
+                target: "sink", path = %self.target.display(), bytes = has - length,
+                "cut back to what the checkpoint holds; the rest is written again"
+            );
+            self.good_length = length;
+            self.cut()?;
+            self.unsynced = true;
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Whether it is a file, and no pipe or device.
+    pub fn is_regular(&self) -> bool {
+        self.regular
+    }
+
+    /// Where it is, or will be.
+    pub fn target(&self) -> &Path {
+        &self.target
     }
 
     fn lock(&self) -> ProcessorResult<()> {
@@ -356,6 +413,44 @@ mod tests {
         line(&mut file, "last");
         file.flush().unwrap();
         assert_eq!(content(&path), format!("first\n{big}\nlast\n"));
+    }
+
+    #[test]
+    fn a_file_is_cut_back_to_the_length_that_it_has_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lines");
+        let mut file = LineFile::open(&path, FileMode::Append).unwrap();
+        assert_eq!(file.settle().unwrap(), Some(0));
+        line(&mut file, "kept");
+        let length = file.settle().unwrap().unwrap();
+        assert_eq!(length, 5);
+        line(&mut file, "written again");
+        file.flush().unwrap();
+        drop(file);
+
+        let mut file = LineFile::open(&path, FileMode::Append).unwrap();
+        file.cut_to(length, "").unwrap();
+        assert_eq!(content(&path), "kept\n");
+        line(&mut file, "new");
+        assert_eq!(file.settle().unwrap(), Some(9));
+        assert_eq!(content(&path), "kept\nnew\n");
+        file.cut_to(9, "").unwrap();
+        let refused = file.cut_to(10, "Restore it.").unwrap_err();
+        assert!(matches!(refused, ProcessorError::Refused(_)));
+        assert!(refused.to_string().ends_with(
+            "lines: the checkpoint has it at 10 bytes, and it has 9: lines that were written are gone. Restore it."
+        ));
+        assert_eq!(content(&path), "kept\nnew\n");
+    }
+
+    #[test]
+    fn what_is_no_file_has_no_length() {
+        let mut device = LineFile::open(Path::new("/dev/null"), FileMode::Append).unwrap();
+        assert_eq!(device.settle().unwrap(), None);
+        assert!(device.cut_to(0, "").is_err());
+        let directory = tempfile::tempdir().unwrap();
+        let mut atomic = LineFile::open(&directory.path().join("lines"), FileMode::Atomic).unwrap();
+        assert_eq!(atomic.settle().unwrap(), None);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub use encode::{encode_record_key, encode_result};
 pub use epochs::{Generation, Prepared, Shard, SinkRecovery};
 pub use file::ProcessIdentity;
 pub use handlers::{DeadLetterSink, LateEventHandler};
-pub use hub::{HubSummary, RoutedSink, SinkHub, SinkState, SinkSummary};
+pub use hub::{EpochObserver, HubSummary, RoutedSink, SinkEpochs, SinkHub, SinkState, SinkSummary};
 pub use kafka::{TopicWriter, producer_config};
 pub use result::{Firing, ResultBatch, ResultOp, ResultRow, ResultValue, TimeWindow};
 pub use retry::RetryPolicy;
@@ -102,7 +102,12 @@ pub trait ResultSink: Send {
         Ok(())
     }
 
-    /// Whether the epoch should end soon, because the sink holds much that waits for it.
+    /// Whether written results stay invisible until [`ResultSink::commit`].
+    fn keeps_until_commit(&self) -> bool {
+        false
+    }
+
+    /// Whether it holds back more than it should: an epoch that ends soon would be welcome.
     fn wants_epoch_end(&self) -> bool {
         false
     }

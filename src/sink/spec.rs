@@ -46,6 +46,9 @@ impl SinkSpec {
             (SinkSpec::Kafka(producer), Delivery::ExactlyOnce) => {
                 Ok(Box::new(TransactionalResults::new(producer, job)?))
             }
+            (SinkSpec::File { path, mode }, _) => {
+                Ok(Box::new(FileResults::open(&process.path(path), *mode, delivery)?))
+            }
             _ => self.build(job, process),
         }
     }
@@ -54,7 +57,9 @@ impl SinkSpec {
     pub fn build(&self, job: &str, process: ProcessIdentity) -> ProcessorResult<Box<dyn ResultSink>> {
         Ok(match self {
             SinkSpec::Kafka(producer) => Box::new(KafkaResults::new(producer, job)?),
-            SinkSpec::File { path, mode } => Box::new(FileResults::open(&process.path(path), *mode)?),
+            SinkSpec::File { path, mode } => {
+                Box::new(FileResults::open(&process.path(path), *mode, Delivery::AtLeastOnce)?)
+            }
             SinkSpec::Stdout => Box::new(StdoutResults::new()),
             SinkSpec::Console => Box::new(ConsoleResults::new()),
             SinkSpec::User(sink) => Box::new(UserSink::new(Arc::clone(sink))),

@@ -15,8 +15,9 @@ mod rejection;
 pub use columns::KeyAddresses;
 
 use self::rejection::Rejection;
-use super::Settled;
 use super::partition::Partition;
+use super::{Resume, Settled};
+use crate::checkpoint::PartitionCut;
 use crate::config::{ErrorPolicy, TimestampFormat, WatermarkConfig};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{
@@ -101,6 +102,8 @@ pub struct Intake {
     router: Router,
     rules: IntakeRules,
     counts: IntakeCounts,
+    /// What partitions are restored from, in a job that takes checkpoints.
+    resume: Option<Arc<Resume>>,
     ready: bool,
     latest_allowed: EventTime,
     /// The latest watermark against which a row of a partition that was idle was judged.
@@ -137,6 +140,7 @@ impl Intake {
             router: Router::new(worker, peers, capacity),
             rules,
             counts: IntakeCounts::default(),
+            resume: None,
             ready: false,
             latest_allowed: EventTime::MAX,
             refined_at: EventTime::MIN,
@@ -146,21 +150,51 @@ impl Intake {
         }
     }
 
-    /// Announces a partition. Until it is closed or idle it holds the frontier back.
+    /// The same in a job that takes checkpoints: partitions are restored from `resume`, and nothing is asked of
+    /// [`Intake::settle`], which would say what must be read again without them.
+    pub fn with_checkpoints(self, resume: Arc<Resume>) -> Self {
+        Self { resume: Some(resume), ..self }
+    }
+
+    /// Announces a partition. Until it is closed or idle it holds the frontier back. One that the restored checkpoint knows is what
+    /// it was there, closed and idle ones included.
     ///
     /// `closed_before` is what [`Settled`] said in an earlier run of the same job, or [`EventTime::MIN`].
     pub fn open_partition(&mut self, name: PartitionName, closed_before: EventTime) -> PartitionSlot {
         self.note_closed(closed_before);
         let slot = PartitionSlot(self.partitions.len() as u32);
-        let mut partition = Partition::new(name, closed_before, self.rules.watermark.max_out_of_orderness);
-        partition.returned = self.ready;
+        let bound = self.rules.watermark.max_out_of_orderness;
+        let resume = self.resume.as_deref();
+        let partition = match resume.and_then(|resume| resume.cuts.get(&name)) {
+            Some(cut) => Partition::restored(cut, bound),
+            None => {
+                let mut partition = Partition::new(name, closed_before, bound);
+                // The frontier did not wait for one that is added.
+                partition.returned = self.ready || resume.is_some_and(|resume| resume.is_restored);
+                partition
+            }
+        };
+        // With checkpoints no record is needed again once its epoch is in one: no row is late enough to be looked at for that.
+        let needed_from = if resume.is_some() { EventTime::MAX } else { EventTime::MIN };
         self.partitions.push(PartitionIntake {
             partition,
             dropped: [0; Reason::ALL.len()],
-            needed_from: EventTime::MIN,
+            needed_from,
             polled: false,
         });
         slot
+    }
+
+    /// Says which record is the next of a partition, where it does not follow from the last one: the next line of a file is not a
+    /// byte behind the beginning of this one, and Kafka has offsets without a record.
+    pub fn set_next(&mut self, slot: PartitionSlot, next: Offset) {
+        self.partitions[slot.0 as usize].partition.position = next;
+    }
+
+    /// The cut of every partition as it is now, between two polls, in the order in which they were opened; `None` before
+    /// [`Intake::set_ready`]: a checkpoint then would forget partitions that are not opened yet.
+    pub fn cuts(&self) -> Option<Vec<PartitionCut>> {
+        self.ready.then(|| self.partitions().map(Partition::cut).collect())
     }
 
     /// Says up to where windows were complete in an earlier run of the same job, whether there is a partition or not. It must be

@@ -57,6 +57,11 @@ impl LineBuffer {
         Self::with_limits(CHUNK, MAX_LINE)
     }
 
+    /// Of a stream whose first `offset` bytes are read already.
+    pub(super) fn at(offset: u64) -> Self {
+        Self { offset, ..Self::new() }
+    }
+
     fn with_limits(chunk: usize, max_line: usize) -> Self {
         Self {
             bytes: vec![0; chunk.max(4)],
@@ -98,6 +103,11 @@ impl LineBuffer {
     /// How far the lines that were handed out reach in the stream.
     pub(super) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Whether the stream has ended and nothing of it is left.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.ended && self.start == self.end
     }
 
     /// The next line that is not blank.

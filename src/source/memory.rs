@@ -2,13 +2,16 @@
 //!
 //! The model: each iterator or channel is one partition, named `memory`, in the order in which its events come; an offset counts
 //! them from 0. Partition i belongs to worker i modulo the number of workers. An iterator ends its partition with `None`, a
-//! channel when all its senders are gone. Events are turned into rows by a [`TypedDecoder`] on the worker's thread; an iterator
+//! channel when all its senders are gone. A job that goes on from a checkpoint takes from an iterator what it has had already and
+//! throws it away: the iterator must begin where it began the first time. What came from a channel does not come again, see
+//! [`Resume`]. Events are turned into rows by a [`TypedDecoder`] on the worker's thread; an iterator
 //! that blocks blocks the worker, a channel never does.
 
-use super::{Intake, NoOrigin, PartitionSlot, Polled, Source};
+use super::{Intake, NoOrigin, PartitionSlot, Polled, Resume, Source, StartAt};
 use crate::error::ProcessorResult;
 use crate::event::{Decoded, Decoder, Offset, PartitionName, RowColumns, RowScratch, TypedDecoder};
 use crate::time::EventTime;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How soon a worker looks again into a channel that was empty, at first and at most.
@@ -17,6 +20,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_micros(500), Duration::from
 /// One partition's events.
 trait Feed<T>: Send {
     fn next(&mut self) -> Fed<T>;
+
+    /// Passes over the first `count` events; fewer where there are not so many, `None` where that cannot be done.
+    fn pass_over(&mut self, count: u64) -> Option<u64>;
 }
 
 enum Fed<T> {
@@ -31,6 +37,10 @@ impl<T, I: Iterator<Item = T> + Send> Feed<T> for FromIterator<I> {
     fn next(&mut self) -> Fed<T> {
         self.0.next().map_or(Fed::Ended, Fed::Event)
     }
+
+    fn pass_over(&mut self, count: u64) -> Option<u64> {
+        Some((0..count).take_while(|_| self.0.next().is_some()).count() as u64)
+    }
 }
 
 impl<T: Send> Feed<T> for crossbeam_channel::Receiver<T> {
@@ -41,6 +51,10 @@ impl<T: Send> Feed<T> for crossbeam_channel::Receiver<T> {
             Err(crossbeam_channel::TryRecvError::Disconnected) => Fed::Ended,
         }
     }
+
+    fn pass_over(&mut self, _: u64) -> Option<u64> {
+        None
+    }
 }
 
 impl<T: Send> Feed<T> for tokio::sync::mpsc::Receiver<T> {
@@ -50,6 +64,10 @@ impl<T: Send> Feed<T> for tokio::sync::mpsc::Receiver<T> {
             Err(tokio::sync::mpsc::error::TryRecvError::Empty) => Fed::NothingNow,
             Err(tokio::sync::mpsc::error::TryRecvError::Disconnected) => Fed::Ended,
         }
+    }
+
+    fn pass_over(&mut self, _: u64) -> Option<u64> {
+        None
     }
 }
 
@@ -93,6 +111,7 @@ impl<T: Send + 'static> EventInput<T> {
     pub fn into_sources(self, decoder: &TypedDecoder<T>, workers: usize) -> Vec<MemorySource<T>> {
         let mut sources: Vec<MemorySource<T>> =
             (0..workers.max(1)).map(|_| MemorySource::new(decoder.clone())).collect();
+        sources[0].all = Some(self.feeds.len());
         for (number, feed) in self.feeds.into_iter().enumerate() {
             let worker = number % sources.len();
             sources[worker].partitions.push(Partition {
@@ -118,6 +137,9 @@ pub struct MemorySource<T> {
     /// Whose turn it is.
     turn: usize,
     pause: Duration,
+    resume: Arc<Resume>,
+    /// How many partitions the job has, with the worker that looks for those that are gone.
+    all: Option<usize>,
 }
 
 struct Partition<T> {
@@ -126,6 +148,35 @@ struct Partition<T> {
     /// `None` once it has ended.
     feed: Option<Box<dyn Feed<T>>>,
     next: i64,
+}
+
+fn name_of(number: i32) -> PartitionName {
+    PartitionName { topic: "memory".into(), partition: number }
+}
+
+impl<T> Partition<T> {
+    /// Passes over what was read before the checkpoint.
+    fn go_on(&mut self, name: &PartitionName, resume: &Resume) -> ProcessorResult<()> {
+        match resume.start(name) {
+            StartAt::New | StartAt::Record(Offset(0)) => {}
+            StartAt::Ended => self.feed = None,
+            StartAt::Record(next) => {
+                self.next = next.0;
+                let wanted = next.0.unsigned_abs();
+                let reason = match self.feed.as_mut().and_then(|feed| feed.pass_over(wanted)) {
+                    Some(passed) if passed == wanted => return Ok(()),
+                    Some(passed) => {
+                        format!("the checkpoint goes on at event {wanted}, and the iterator has only {passed}")
+                    }
+                    None => format!(
+                        "the checkpoint goes on at event {wanted}, and what came from a channel before does not come again"
+                    ),
+                };
+                resume.lose(name, None, || reason)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How many events a partition hands over before another has its turn.
@@ -143,7 +194,14 @@ impl<T> MemorySource<T> {
             announced: false,
             turn: 0,
             pause,
+            resume: Arc::default(),
+            all: None,
         }
+    }
+
+    /// The same source, from where `resume` says. To be said before the first poll.
+    pub fn resuming(self, resume: Arc<Resume>) -> Self {
+        Self { resume, ..self }
     }
 
     /// The decoder for the intake to which this source hands its rows.
@@ -151,14 +209,22 @@ impl<T> MemorySource<T> {
         Box::new(self.decoder.names())
     }
 
-    fn announce(&mut self, intake: &mut Intake) {
-        if !std::mem::replace(&mut self.announced, true) {
-            for partition in &mut self.partitions {
-                let name = PartitionName { topic: "memory".into(), partition: partition.number };
-                partition.slot = intake.open_partition(name, EventTime::MIN);
-            }
-            intake.set_ready();
+    fn announce(&mut self, intake: &mut Intake) -> ProcessorResult<()> {
+        if std::mem::replace(&mut self.announced, true) {
+            return Ok(());
         }
+        for partition in &mut self.partitions {
+            let name = name_of(partition.number);
+            partition.go_on(&name, &self.resume)?;
+            partition.slot = intake.open_partition(name, EventTime::MIN);
+        }
+        if let Some(all) = self.all.take() {
+            for ended in self.resume.vanished(|name| (0..all).any(|number| name_of(number as i32) == *name))? {
+                intake.open_partition(ended, EventTime::MIN);
+            }
+        }
+        intake.set_ready();
+        Ok(())
     }
 
     /// Hands over at most `max` events of one partition; how many it was.
@@ -217,7 +283,7 @@ impl<T> MemorySource<T> {
 
 impl<T> Source for MemorySource<T> {
     fn poll(&mut self, intake: &mut Intake, max_records: usize) -> ProcessorResult<Polled> {
-        self.announce(intake);
+        self.announce(intake)?;
         let (mut handed, mut silent) = (0, 0);
         // Until the turn is used up, or every partition has had nothing.
         while handed < max_records && silent < self.partitions.len() {

@@ -14,11 +14,14 @@ pub mod memory;
 pub mod operator;
 mod partition;
 pub mod peers;
+mod resume;
 pub mod stdin;
 
 pub use intake::{Intake, IntakeCounts, IntakeRules, KeyAddresses, NoOrigin, PartitionSlot, RecordOrigin, SideWriter};
 pub use partition::Partition;
+pub use resume::{Losses, Resume, StartAt};
 
+use crate::checkpoint::PartitionCut;
 use crate::error::ProcessorResult;
 use crate::event::Offset;
 use crate::time::EventTime;
@@ -58,6 +61,12 @@ pub trait Source {
     /// Told now and then how far the input is settled, for committing offsets. Only partitions that moved are listed.
     fn settled(&mut self, settled: &[Settled]) {
         let _ = settled;
+    }
+
+    /// Told that the checkpoint of these cuts, which are of this worker's partitions, is published. A job that takes checkpoints
+    /// tells this instead of [`Source::settled`].
+    fn checkpointed(&mut self, cuts: &[PartitionCut]) {
+        let _ = cuts;
     }
 
     /// The orderly end, after everything is settled that will be: commits, closes. Waits a few seconds at most.

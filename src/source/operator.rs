@@ -4,6 +4,10 @@
 //! for the worker, at the least of these; the worker's is what rows are sent with, and what lets an idle partition return or a
 //! new one appear. When the source is finished, all are dropped.
 //!
+//! In a job that takes checkpoints the operator cuts an epoch when its end is announced: it notes where each partition is, and moves
+//! its capabilities to the next epoch at the event time at which they are. Until every worker is through with the epoch that ended
+//! they stay at that event time, so that all workers freeze their windows at one and the same frontier.
+//!
 //! A turn polls once, for no more rows than there is credit, and asks to be scheduled again; a source that has nothing wakes
 //! the worker by itself, or is asked again after the time it names. When the end is asked for, it stops reading and keeps its
 //! capabilities: windows that are not complete must not fire.
@@ -11,11 +15,12 @@
 use super::idle_close::IdleClose;
 use super::peers::{PeerTable, PeerWord};
 use super::{Intake, IntakeCounts, Partition, Polled, Settled, Source};
+use crate::checkpoint::WorkerEpochs;
 use crate::event::{RowBatch, WorkerIndex};
 use crate::exchange::flow::Credits;
 use crate::runtime::Control;
 use crate::sink::{SideMark, SideOutputs};
-use crate::time::{EventTime, Time};
+use crate::time::{Epoch, EventTime, Time};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use timely::container::CapacityContainerBuilder;
@@ -53,6 +58,8 @@ pub struct SourceSettings {
     pub needed: Rc<dyn Fn() -> Option<EventTime>>,
     /// Where records go that made it into no window: settled offsets wait for those that were given out before.
     pub side_outputs: SideOutputs,
+    /// What the worker's operators share about epochs, in a job that takes checkpoints.
+    pub epochs: Option<WorkerEpochs>,
     /// Told after each turn what happened in it.
     pub observer: Box<dyn FnMut(SourceTurn<'_>)>,
 }
@@ -94,15 +101,24 @@ pub fn source<'scope>(
     let address = builder.operator_info().address;
     let activator = scope.activator_for(Rc::clone(&address));
     let wake = scope.worker().sync_activator_for(address.to_vec());
-    let own_activator = scope.activator_for(address);
+    let own_activator = scope.activator_for(Rc::clone(&address));
+    if let Some(epochs) = &settings.epochs {
+        epochs.wake_on_news(scope.activator_for(address));
+    }
     let (rows, rows_stream) = builder.new_output::<Vec<RowBatch>>();
     let (words, words_stream) = builder.new_output::<Vec<PeerWord>>();
     let mut rows = OutputBuilder::<_, CapacityContainerBuilder<Vec<RowBatch>>>::from(rows);
     let mut words = OutputBuilder::<_, CapacityContainerBuilder<Vec<PeerWord>>>::from(words);
 
     builder.build(move |mut capabilities| {
-        let for_words = capabilities.pop().expect("one capability an output");
-        let for_rows = capabilities.pop().expect("one capability an output");
+        let mut for_words = capabilities.pop().expect("one capability an output");
+        let mut for_rows = capabilities.pop().expect("one capability an output");
+        let first = settings.epochs.as_ref().map(WorkerEpochs::first);
+        if let Some(first) = first {
+            let begin = Time::new(first.epoch, first.frontier);
+            for_rows.downgrade(&begin);
+            for_words.downgrade(&begin);
+        }
         let mut operator = SourceOperator {
             idle_close: IdleClose::new(settings.close_idle_after),
             closed_idle: false,
@@ -116,6 +132,9 @@ pub fn source<'scope>(
             last_word: None,
             settled_at: (EventTime::MIN, EventTime::MIN),
             waiting_settled: None,
+            epoch: first.map_or(Epoch::FIRST, |first| first.epoch),
+            frozen: None,
+            stays: None,
         };
         move |_frontiers| {
             operator.turn(
@@ -148,6 +167,12 @@ struct SourceOperator {
     settled_at: (EventTime, EventTime),
     /// Settled, but for the side records that had been given out when it was.
     waiting_settled: Option<(SideMark, Vec<Settled>)>,
+    /// The epoch of the capabilities.
+    epoch: Epoch,
+    /// The epoch that was cut and that not every worker is through with.
+    frozen: Option<Epoch>,
+    /// What keeps the operator when the source is finished, in a job that takes checkpoints. Nobody waits for words.
+    stays: Option<Capability<Time>>,
 }
 
 impl SourceOperator {
@@ -160,19 +185,53 @@ impl SourceOperator {
         if self.settings.control.has_failed() {
             return;
         }
+        self.cut_if_due();
         let mut polled = None;
         if !self.settings.control.is_stopping() && self.settings.credits.available() > 0 {
             polled = self.poll(now, &mut send);
         }
-        if polled == Some(Polled::Finished) {
+        // While an epoch is being frozen the capabilities stay; the source says again that it is finished.
+        if polled == Some(Polled::Finished) && self.frozen.is_none() {
             self.finish(say);
         } else {
             self.advance(now);
             self.speak(now, say);
         }
-        self.settle(now);
+        match self.settings.epochs.is_some() {
+            true => self.tell_checkpointed(),
+            false => self.settle(now),
+        }
         self.report(polled);
         self.schedule_next(polled);
+    }
+
+    /// Cuts the epoch, if its end is announced.
+    fn cut_if_due(&mut self) {
+        let Some(epochs) = &self.settings.epochs else { return };
+        if let Some(epoch) = self.frozen.take_if(|epoch| epochs.is_through(*epoch)) {
+            debug_assert!(epoch < self.epoch);
+        }
+        if self.frozen.is_some() || !epochs.ends(self.epoch) {
+            return;
+        }
+        let Some(cuts) = self.intake.cuts() else { return };
+        epochs.cut(self.epoch, cuts, self.settings.side_outputs.mark());
+        self.frozen = Some(self.epoch);
+        self.epoch = self.epoch.next();
+        if let Some(capabilities) = &mut self.capabilities {
+            let Capabilities { worker, words, partitions } = capabilities;
+            for capability in partitions.iter_mut().flatten().chain([worker, words]) {
+                let time = capability.time().in_epoch(self.epoch);
+                capability.downgrade(&time);
+            }
+        }
+    }
+
+    /// Tells the source of cuts whose checkpoint is published.
+    fn tell_checkpointed(&mut self) {
+        if let Some(cuts) = self.settings.epochs.as_ref().and_then(WorkerEpochs::take_published_cuts) {
+            self.source.checkpointed(&cuts);
+        }
     }
 
     /// Asks the source for records and sends the rows they became.
@@ -197,6 +256,11 @@ impl SourceOperator {
     }
 
     fn finish(&mut self, say: impl FnOnce(&Capability<Time>, PeerWord)) {
+        if let Some(epochs) = &self.settings.epochs {
+            epochs.say_finished();
+            // Without one the operator would be taken down before the last cut.
+            self.stays = self.capabilities.as_ref().map(|capabilities| capabilities.words.clone());
+        }
         if let Some(capabilities) = self.capabilities.take() {
             // Of what has ended, nobody waits for a partition.
             let mut word = PeerWord { least_active: None, ..self.word() };
@@ -208,6 +272,9 @@ impl SourceOperator {
 
     /// Moves the capabilities to the watermarks, if it is time.
     fn advance(&mut self, now: Instant) {
+        if self.frozen.is_some() {
+            return;
+        }
         if let (Some(interval), Some(last)) = (self.settings.emit_interval, self.last_advance)
             && now.duration_since(last) < interval
         {
@@ -313,12 +380,13 @@ impl SourceOperator {
 
     fn schedule_next(&self, polled: Option<Polled>) {
         if self.capabilities.is_none() {
+            // What is still to come, the cut of the last epoch, wakes it.
             return;
         }
         match polled {
             Some(Polled::Records(_)) => self.activator.activate(),
             Some(Polled::Nothing(pause)) => self.activator.activate_after(pause.min(HOUSEKEEPING)),
-            // Out of credit (its return wakes us) or stopping.
+            // Finished while an epoch is frozen, out of credit (its return wakes us), or stopping.
             Some(Polled::Finished) | None => self.activator.activate_after(HOUSEKEEPING),
         }
     }
@@ -328,7 +396,8 @@ impl Drop for SourceOperator {
     /// The dataflow is gone: everything that will be settled is.
     fn drop(&mut self) {
         let (written, needed) = self.done_with();
-        if !self.settings.control.has_failed() {
+        self.tell_checkpointed();
+        if !self.settings.control.has_failed() && self.settings.epochs.is_none() {
             self.tell_settled();
             let rest = self.intake.settle(written, needed);
             if self.settings.side_outputs.are_settled() {

@@ -89,6 +89,7 @@ fn a_flood_of_bad_records_does_not_keep_offsets_from_being_settled() {
             written: Rc::new(move || Some(EventTime::from_millis(results.get()))),
             needed: Rc::new(|| None),
             side_outputs: side_outputs.clone(),
+            epochs: None,
             observer: Box::new(|_| {}),
         };
         worker.dataflow::<Time, _, _>(|scope| {

@@ -1,6 +1,7 @@
 //! What the intake knows of one partition: its watermark, its position, and which of its records are still needed.
 
 use super::{PartitionSlot, Settled};
+use crate::checkpoint::PartitionCut;
 use crate::event::{Offset, PartitionName};
 use crate::time::disorder::Disorder;
 use crate::time::watermark::PartitionWatermark;
@@ -52,6 +53,35 @@ impl Partition {
             last_record: None,
             needed: NeededOffsets::default(),
             told: None,
+        }
+    }
+
+    /// A partition as its cut has it. What an earlier run has completed is in the checkpoint as well: there is nothing to be told of
+    /// it.
+    pub fn restored(cut: &PartitionCut, max_out_of_orderness: Span) -> Self {
+        Self {
+            watermark: PartitionWatermark::restored(max_out_of_orderness, cut.max_seen),
+            disorder: cut.disorder.clone(),
+            position: cut.next,
+            idle: cut.idle,
+            returned: cut.returned,
+            closed: cut.closed,
+            records: cut.records,
+            ..Self::new(cut.name.clone(), EventTime::MIN, max_out_of_orderness)
+        }
+    }
+
+    /// Everything that the next record is judged by, as it is now.
+    pub fn cut(&self) -> PartitionCut {
+        PartitionCut {
+            name: self.name.clone(),
+            next: self.position,
+            max_seen: self.watermark.max_seen(),
+            idle: self.idle,
+            returned: self.returned,
+            closed: self.closed,
+            records: self.records,
+            disorder: self.disorder.clone(),
         }
     }
 
@@ -150,6 +180,21 @@ mod tests {
     fn partition(closed_before: i64) -> Partition {
         let name = PartitionName { topic: "t".into(), partition: 0 };
         Partition::new(name, at(closed_before), Span::ZERO)
+    }
+
+    #[test]
+    fn a_cut_says_all_that_a_partition_is() {
+        let mut partition = partition(0);
+        partition.watermark.observe(at(700));
+        partition.disorder.record(Span::from_millis(9), true);
+        (partition.position, partition.records) = (Offset(12), 4);
+        for (idle, returned, closed) in [(true, false, false), (false, true, false), (false, false, true)] {
+            (partition.idle, partition.returned, partition.closed) = (idle, returned, closed);
+            let restored = Partition::restored(&partition.cut(), Span::ZERO);
+            assert_eq!(restored.cut(), partition.cut());
+            assert_eq!(restored.watermark, partition.watermark);
+            assert_eq!(restored.is_active(), partition.is_active());
+        }
     }
 
     fn settled(offset: i64, closed_before: i64) -> Option<Settled> {

@@ -2,13 +2,14 @@
 //!
 //! The model: a thread reads chunks and hands them over a short bounded channel, so that a slow run slows the writer at the
 //! other end of the pipe; after each it calls the waker, so that the worker need not poll. End of file ends the partition. How
-//! it fails: an error of the operating system ends the run. A thread that waits for input cannot be interrupted: when the run
+//! it fails: an error of the operating system ends the run. What was read cannot be read again: a checkpoint that stands in the
+//! middle of standard input is refused, see [`Resume`]; whoever accepts the loss goes on with its state and what comes now. A thread that waits for input cannot be interrupted: when the run
 //! stops it is left behind, and ends at its next chunk or with the process.
 
 use super::lines::{CHUNK, LineBuffer, NextLine};
-use super::{Intake, NoOrigin, PartitionSlot, Polled, Source};
+use super::{Intake, NoOrigin, PartitionSlot, Polled, Resume, Source, StartAt};
 use crate::error::{ProcessorError, ProcessorResult};
-use crate::event::PartitionName;
+use crate::event::{Offset, PartitionName};
 use crate::time::EventTime;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use std::io::{ErrorKind, Read};
@@ -34,6 +35,7 @@ pub struct StdinSource {
     lines: LineBuffer,
     slot: Option<PartitionSlot>,
     finished: bool,
+    resume: Arc<Resume>,
 }
 
 impl StdinSource {
@@ -54,7 +56,42 @@ impl StdinSource {
                 waker();
             })
             .map_err(|error| ProcessorError::io("cannot start the thread that reads standard input", error))?;
-        Ok(Self { chunks, rest: Vec::new(), used: 0, lines: LineBuffer::new(), slot: None, finished: false })
+        Ok(Self {
+            chunks,
+            rest: Vec::new(),
+            used: 0,
+            lines: LineBuffer::new(),
+            slot: None,
+            finished: false,
+            resume: Arc::default(),
+        })
+    }
+
+    /// The same, for a job that goes on from a checkpoint.
+    pub fn resuming(self, resume: Arc<Resume>) -> Self {
+        Self { resume, ..self }
+    }
+
+    /// Opens the one partition.
+    fn announce(&mut self, intake: &mut Intake) -> ProcessorResult<PartitionSlot> {
+        if let Some(slot) = self.slot {
+            return Ok(slot);
+        }
+        let name = PartitionName { topic: "stdin".into(), partition: 0 };
+        match self.resume.start(&name) {
+            StartAt::New | StartAt::Record(Offset(0)) => {}
+            StartAt::Ended => self.finished = true,
+            StartAt::Record(next) => {
+                self.resume.lose(&name, None, || {
+                    format!("the checkpoint goes on at byte {next}, and what was read of standard input cannot be read again")
+                })?;
+                self.lines = LineBuffer::at(next.0.unsigned_abs());
+            }
+        }
+        self.resume.vanished(|there| *there == name)?;
+        let slot = intake.open_partition(name, EventTime::MIN);
+        intake.set_ready();
+        Ok(*self.slot.insert(slot))
     }
 
     /// Moves bytes into the line buffer; whether there were any, or the end.
@@ -99,11 +136,7 @@ fn read_chunks(mut input: impl Read, chunks: &Sender<Chunk>, waker: &Waker) {
 
 impl Source for StdinSource {
     fn poll(&mut self, intake: &mut Intake, max_records: usize) -> ProcessorResult<Polled> {
-        let slot = *self.slot.get_or_insert_with(|| {
-            let slot = intake.open_partition(PartitionName { topic: "stdin".into(), partition: 0 }, EventTime::MIN);
-            intake.set_ready();
-            slot
-        });
+        let slot = self.announce(intake)?;
         let mut handed = 0;
         while handed < max_records && !self.finished {
             match self.lines.next_line() {
@@ -126,6 +159,7 @@ impl Source for StdinSource {
                 }
             }
         }
+        intake.set_next(slot, Offset(self.lines.offset() as i64));
         Ok(match handed {
             0 if self.finished => Polled::Finished,
             0 => Polled::Nothing(IDLE),

@@ -10,12 +10,12 @@ fn refused<'p>(what: &'p str, path: &'p Path) -> impl FnOnce(io::Error) -> Proce
 }
 
 /// Makes a directory and those above it; nothing happens where it is there.
-pub(super) fn create_directory(path: &Path) -> ProcessorResult<()> {
+pub(crate) fn create_directory(path: &Path) -> ProcessorResult<()> {
     fs::create_dir_all(path).map_err(refused("make the directory", path))
 }
 
 /// Removes a directory with all that is in it; nothing happens where it is not there.
-pub(super) fn remove_directory(path: &Path) -> ProcessorResult<()> {
+pub(crate) fn remove_directory(path: &Path) -> ProcessorResult<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused("remove the directory", path)(error)),
         _ => Ok(()),
@@ -23,13 +23,13 @@ pub(super) fn remove_directory(path: &Path) -> ProcessorResult<()> {
 }
 
 /// Gives a directory another name.
-pub(super) fn rename_directory(from: &Path, to: &Path) -> ProcessorResult<()> {
+pub(crate) fn rename_directory(from: &Path, to: &Path) -> ProcessorResult<()> {
     fs::rename(from, to)
         .map_err(|error| ProcessorError::io(format!("cannot rename {} to {}", from.display(), to.display()), error))
 }
 
 /// Makes the names in a directory, and the contents of the files there, survive the machine's crash.
-pub(super) fn sync_directory(path: &Path) -> ProcessorResult<()> {
+pub(crate) fn sync_directory(path: &Path) -> ProcessorResult<()> {
     for entry in fs::read_dir(path).map_err(refused("list", path))? {
         let entry = entry.map_err(refused("list", path))?;
         let file = entry.path();
@@ -37,12 +37,17 @@ pub(super) fn sync_directory(path: &Path) -> ProcessorResult<()> {
             File::open(&file).and_then(|open| open.sync_all()).map_err(refused("sync", &file))?;
         }
     }
+    sync_names(path)
+}
+
+/// Makes the names in a directory survive the machine's crash.
+pub(crate) fn sync_names(path: &Path) -> ProcessorResult<()> {
     File::open(path).and_then(|open| open.sync_all()).map_err(refused("sync", path))
 }
 
 /// Makes the directory `to` with the files of `from`. Files that RocksDB never changes are linked where the file system can do
 /// that; the others are copied, so that `from` stays as it is.
-pub(super) fn clone_directory(from: &Path, to: &Path) -> ProcessorResult<()> {
+pub(crate) fn clone_directory(from: &Path, to: &Path) -> ProcessorResult<()> {
     create_directory(to)?;
     for entry in fs::read_dir(from).map_err(refused("list", from))? {
         let source = entry.map_err(refused("list", from))?.path();

@@ -30,7 +30,7 @@
 //! runtime: what waits for the disk runs on threads for blocking work.
 
 mod backend;
-mod directory;
+pub(crate) mod directory;
 mod key;
 mod manager;
 mod memory;

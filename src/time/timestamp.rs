@@ -22,6 +22,25 @@ impl Epoch {
     pub const fn number(self) -> u64 {
         self.0
     }
+
+    /// The one before it; `None` of the first.
+    pub const fn previous(self) -> Option<Self> {
+        match self.0 {
+            0 => None,
+            number => Some(Epoch(number - 1)),
+        }
+    }
+
+    /// The one after it.
+    pub const fn next(self) -> Self {
+        Epoch(self.0 + 1)
+    }
+}
+
+impl std::fmt::Display for Epoch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// When a message is in the dataflow: no earlier than this epoch and this event time.
@@ -45,6 +64,12 @@ impl Time {
     #[inline]
     pub const fn epoch(&self) -> Epoch {
         Epoch(self.epoch)
+    }
+
+    /// The same event time in another epoch.
+    #[inline]
+    pub const fn in_epoch(&self, epoch: Epoch) -> Self {
+        Time { epoch: epoch.0, event_time: self.event_time }
     }
 
     /// The event-time coordinate: the watermark.

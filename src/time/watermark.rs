@@ -50,6 +50,13 @@ impl PartitionWatermark {
         Self { max_seen: EventTime::MIN, watermark: EventTime::MIN, max_out_of_orderness }
     }
 
+    /// Of a partition whose latest event was at `max_seen`; [`EventTime::MIN`] where it has shown none.
+    pub fn restored(max_out_of_orderness: Span, max_seen: EventTime) -> Self {
+        let mut watermark = Self::new(max_out_of_orderness);
+        watermark.observe(max_seen);
+        watermark
+    }
+
     /// The latest event time seen; [`EventTime::MIN`] before the first event.
     pub fn max_seen(&self) -> EventTime {
         self.max_seen
@@ -110,6 +117,17 @@ mod tests {
         assert_eq!(partition.judge(at(69), lateness), Lateness::Accepted);
         assert_eq!(partition.judge(at(60), lateness), Lateness::Accepted);
         assert_eq!(partition.judge(at(59), lateness), Lateness::TooLate(Span::from_millis(11)));
+    }
+
+    #[test]
+    fn what_was_seen_is_all_there_is_to_restore() {
+        let bound = Span::from_millis(30);
+        let mut partition = PartitionWatermark::new(bound);
+        assert_eq!(PartitionWatermark::restored(bound, partition.max_seen()), partition);
+        for time in [100, 90, 250] {
+            partition.observe(at(time));
+            assert_eq!(PartitionWatermark::restored(bound, partition.max_seen()), partition);
+        }
     }
 
     #[test]

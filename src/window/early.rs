@@ -58,6 +58,8 @@ impl WindowState {
     ) {
         self.find_entries(batch, skip, new_output_time);
         let ids = std::mem::take(&mut self.ids);
+        let Self { keys, entries, stores, .. } = self;
+        Tables { keys, entries, stores }.touch_all(&ids);
         let mut skip = skip.iter().map(|row| *row as usize).peekable();
         let rows = (0..batch.len()).filter(|row| skip.next_if_eq(row).is_none());
         for (row, id) in rows.zip(&ids) {
@@ -90,7 +92,7 @@ impl WindowState {
     /// Takes note of an event that is in its window, and asks the triggers.
     pub(super) fn note(&mut self, id: PaneId, key: KeySlot, time: EventTime) {
         if let Some(panes) = &mut self.panes {
-            panes.note(id, key, time);
+            panes.note(id, key, time, &self.keys);
             self.ask(id);
         }
     }
@@ -140,27 +142,27 @@ impl WindowState {
             (PaneId::Window(end, _), None) => {
                 let entry = slices.get(&end).and_then(|slice| slice.entries.get(key));
                 let entry = entry.expect("a pane of a window has an entry in its slice");
-                let revision = tables.entries.next_revision(entry);
-                panes.made.push(maker.make(label(revision), entry, &tables));
+                let revision = tables.next_revision(entry);
+                panes.made.push(maker.make(label(revision), entry, &mut tables));
                 content = Some(entry);
             }
             (PaneId::Session(session), _) => {
                 let (revision, gone) = pane.replaced(window, Firing::Early, fired_at);
                 maker.counts.retracted += gone.len() as u64;
                 panes.made.extend(gone);
-                let row = maker.make(label(revision), session, &tables);
-                panes.stand(id, vec![row.clone()]);
+                let row = maker.make(label(revision), session, &mut tables);
+                panes.stand(id, vec![row.clone()], tables.keys);
                 panes.made.push(row);
                 content = Some(session);
             }
         }
-        panes.fired(id, window);
+        panes.fired(id, window, tables.keys);
         let Some(pane) = panes.get(id) else { return };
         if panes.should_purge(pane, window, tables.keys.get(key)) {
             match content {
                 Some(content) => {
                     tables.clear(content);
-                    panes.purged(id);
+                    panes.purged(id, tables.keys);
                 }
                 None => panes.purge_refused = true,
             }
@@ -170,7 +172,7 @@ impl WindowState {
     /// Lets go of the pane of a window and key that fires at its end. Returns whether it is to be purged.
     pub(super) fn close_pane(&mut self, window: TimeWindow, key: KeySlot) -> bool {
         let Some(panes) = &mut self.panes else { return false };
-        let Some(pane) = panes.remove(PaneId::Window(window.end, key)) else { return false };
+        let Some(pane) = panes.remove(PaneId::Window(window.end, key), &self.keys) else { return false };
         let purges = panes.should_purge(&pane, window, self.keys.get(key));
         panes.purge_refused |= purges && self.sliding.is_some();
         purges && self.sliding.is_none()

@@ -3,6 +3,7 @@
 //! An entry's id is its index into the accumulators of every value field, and into the revisions here.
 
 use super::keys::KeySlot;
+use super::tracking::Tracking;
 use crate::aggregate::AccumulatorId;
 use hashbrown::HashMap;
 
@@ -63,12 +64,14 @@ impl SliceEntries {
 }
 
 /// Gives out entry ids and keeps the entries' revisions.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct EntryTable {
-    revisions: Vec<u32>,
+    pub(super) revisions: Vec<u32>,
     free: Vec<AccumulatorId>,
     /// Ids in use that are no entry.
     scratch: usize,
+    /// Where snapshots are taken.
+    pub(super) tracking: Option<Box<Tracking>>,
 }
 
 impl EntryTable {
@@ -105,6 +108,11 @@ impl EntryTable {
         let revision = &mut self.revisions[id.index()];
         *revision += 1;
         *revision - 1
+    }
+
+    /// Sets the revision of the entry's next result.
+    pub(super) fn set_revision(&mut self, id: AccumulatorId, revision: u32) {
+        self.revisions[id.index()] = revision;
     }
 
     /// How many ids there are, live or free.

@@ -87,27 +87,27 @@ impl WindowState {
             complete: None,
         };
         // What triggers have purged and nothing came to after.
-        let is_empty = |id, tables: &Tables<'_>| panes.is_some() && tables.is_empty(id);
+        let has_panes = panes.is_some();
         match work {
-            Work::Entry { id, .. } | Work::Session { id, .. } if is_empty(id, &tables) => {}
+            Work::Entry { id, .. } | Work::Session { id, .. } if has_panes && tables.is_empty(id) => {}
             Work::Entry { window, key, id, purges } => {
-                let revision = tables.entries.next_revision(id);
-                made.push(maker.make(label(window, key, revision), id, &tables));
+                let revision = tables.next_revision(id);
+                made.push(maker.make(label(window, key, revision), id, &mut tables));
                 if purges {
                     tables.clear(id);
                 }
             }
             Work::Session { window, key, id, revision, purges } => {
-                made.push(maker.make(label(window, key, revision), id, &tables));
+                made.push(maker.make(label(window, key, revision), id, &mut tables));
                 if purges {
                     tables.clear(id);
                 }
             }
             Work::Combined { window, key } => {
                 let sliding = sliding.as_mut().expect("only windows of several slices are combined");
-                let revision = sliding.next_revision(window.end, key);
+                let revision = sliding.revisions.next(window.end, key);
                 let id = sliding.combined(key, &mut tables);
-                made.push(maker.make(label(window, key, revision), id, &tables));
+                made.push(maker.make(label(window, key, revision), id, &mut tables));
             }
             Work::Again { key, mut ends } => {
                 ends.retain(|end| *end > closed_before);
@@ -182,7 +182,7 @@ impl WindowState {
     fn refine(&mut self, watermark: EventTime) -> Vec<Work> {
         let mut changed = Vec::new();
         let closed_before = self.settings.closed.get();
-        for late in self.refinements.take(watermark) {
+        for late in self.take_refinements(watermark) {
             let window = self.settings.windowing.slice(late.time);
             let Self { keys, entries, stores, slices, fired_entries, .. } = self;
             // No slice: no key had an event in this window before it ended.
@@ -207,7 +207,7 @@ impl WindowState {
     fn refine_several(&mut self, watermark: EventTime) -> Vec<Work> {
         let kept_from = watermark.saturating_sub(self.settings.windowing.kept_after_firing());
         let mut changed: BTreeMap<KeySlot, Vec<EventTime>> = BTreeMap::new();
-        for late in self.refinements.take(watermark) {
+        for late in self.take_refinements(watermark) {
             let slice = self.settings.windowing.slice(late.time);
             let ends = changed.entry(late.key).or_default();
             let slicing = self.settings.windowing.slicing().expect("windows of several slices have slices");
@@ -223,7 +223,7 @@ impl WindowState {
             }
             self.unfired.extend(end.filter(|end| *end <= all.last));
             while let (Some(open), Some(panes)) = (end.filter(|end| *end <= all.last), &mut self.panes) {
-                panes.note(PaneId::Window(open, late.key), late.key, late.time);
+                panes.note(PaneId::Window(open, late.key), late.key, late.time, &self.keys);
                 end = windows.after(open);
             }
             self.add_late(slice, all.last <= watermark, late);
@@ -260,6 +260,10 @@ impl WindowState {
         let until = if frontier == EventTime::MAX { frontier } else { frontier.saturating_sub(kept) };
         self.purge_sessions(until);
         let Self { keys, entries, stores, sliding, slices, settings, fired_entries, .. } = self;
+        // Before their slices, whose entries hold the keys.
+        if let Some(sliding) = sliding {
+            sliding.purge(until, keys, entries.tracking.as_deref_mut());
+        }
         let mut tables = Tables { keys, entries, stores };
         while let Some(entry) = slices.first_entry() {
             let slicing = settings.windowing.slicing().expect("there are slices");
@@ -271,9 +275,6 @@ impl WindowState {
             let slice = entry.remove();
             *fired_entries -= if slice.fired { slice.entries.len() } else { 0 };
             slice.entries.iter().for_each(|(key, id)| tables.remove(key, id));
-        }
-        if let Some(sliding) = sliding {
-            sliding.purge(until);
         }
     }
 

@@ -47,6 +47,11 @@ impl KeyTable {
         slot
     }
 
+    /// The slot of a key that is known.
+    pub fn find(&self, key: &GroupingKey) -> Option<KeySlot> {
+        self.by_key.get(key).copied()
+    }
+
     /// One more reference.
     #[inline]
     pub fn retain(&mut self, slot: KeySlot) {

@@ -6,18 +6,25 @@
 //! knows which results are complete. The definitions of a job share the rows and the capabilities; what is due first fires first,
 //! of whichever it is.
 //!
+//! In a job that takes checkpoints the windows are frozen at the end of each epoch: when no row of the epoch can come any more, and
+//! what is due at the frontier has fired. Batches of the next epoch that are there by then wait in a stash, and hold the frontier
+//! as windows see it where they are; they are let in when every worker is through with the epoch, so that no result of the next one
+//! is among those of this one. What is frozen is encoded some at a time, while new batches come in.
+//!
 //! Each batch is acknowledged to its sender when it is in its windows, unless the sinks are behind: then the acknowledgements
 //! wait, the senders run out of credit, and the readers stop.
 
+use super::cold::MemoryLimit;
 use super::state::{Due, WindowState, WindowStateSettings};
 use super::trigger::{ASKED_EVERY, Completeness};
-use crate::error::ProcessorError;
+use crate::checkpoint::{Changes, WorkerEpochs};
+use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::RowBatch;
 use crate::exchange::flow::Acknowledgement;
 use crate::runtime::Control;
 use crate::sink::{ResultBatch, ResultRow};
-use crate::time::{EventTime, Time};
-use std::collections::BTreeMap;
+use crate::time::{Epoch, EventTime, Time};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use timely::container::CapacityContainerBuilder;
@@ -37,6 +44,9 @@ const BACKLOG_PAUSE: Duration = Duration::from_millis(2);
 /// How long it waits for results to be written before it looks again which rows are still needed.
 const WRITTEN_PAUSE: Duration = Duration::from_millis(50);
 
+/// Bytes of a snapshot that are encoded in a turn.
+const SNAPSHOT_BYTES_PER_TURN: usize = 128 * 1024;
+
 /// What the window operator needs from its surroundings.
 pub struct WindowSettings {
     /// The windows and aggregates, one a definition, at least one.
@@ -51,9 +61,18 @@ pub struct WindowSettings {
     pub completeness: Rc<dyn Fn() -> Completeness>,
     /// The run's switch.
     pub control: Control,
+    /// What the worker's operators share about epochs, in a job that takes checkpoints.
+    pub epochs: Option<WorkerEpochs>,
+    /// How much memory each definition's windows may take.
+    pub memory_limit: Option<MemoryLimit>,
+    /// Gives each definition's windows what they were in the checkpoint from which the job goes on, before anything else.
+    pub restore: Option<Restore>,
     /// Told after each turn what happened in it.
     pub observer: Box<dyn FnMut(WindowTurn<'_>)>,
 }
+
+/// Fills windows from a checkpoint.
+pub type Restore = Box<dyn FnOnce(&mut [WindowState]) -> ProcessorResult<()>>;
 
 /// What happened in one turn of the operator.
 pub struct WindowTurn<'a> {
@@ -98,6 +117,8 @@ fn window_with<'scope>(
     let (acknowledgements, acknowledgements_stream) = builder.new_output::<Vec<Acknowledgement>>();
     let (_needs, needs_stream) = match settings.states.iter().all(|state| state.windowing.ends_are_known()) {
         true => (None, None),
+        // Checkpoints say by themselves from where rows are needed.
+        false if settings.epochs.is_some() => (None, None),
         false => {
             let (needs, stream) = builder.new_output::<Vec<()>>();
             (Some(needs), Some(stream))
@@ -107,18 +128,27 @@ fn window_with<'scope>(
     let mut acknowledgements =
         OutputBuilder::<_, CapacityContainerBuilder<Vec<Acknowledgement>>>::from(acknowledgements);
 
-    builder.build(move |capabilities| {
+    if let Some(epochs) = &settings.epochs {
+        epochs.wake_on_news(scope.activator_for(builder.operator_info().address));
+    }
+
+    builder.build(move |mut capabilities| {
+        let for_results = capabilities.swap_remove(RESULTS);
         drop(capabilities);
-        let mut operator = WindowOperator::new(settings, activator);
+        let mut operator = WindowOperator::new(settings, activator, for_results);
         move |frontiers| {
             operator.begin_turn();
-            input.for_each(|capability, batches| operator.take(&capability, batches));
+            operator.let_in_stash();
+            input.for_each(|capability, batches| operator.receive(&capability, batches));
             operator.ask_triggers();
             operator.send_early(&mut |capability, batch| results.activate().session(capability).give(batch));
             operator.acknowledge(|capability, acknowledgement| {
                 acknowledgements.activate().session(capability).give(acknowledgement);
             });
             operator.fire(&frontiers[0], |capability, batch| results.activate().session(capability).give(batch));
+            operator.look_after_memory();
+            operator.end_epoch(&frontiers[0]);
+            operator.write_snapshot();
             operator.move_needs();
             operator.report(&frontiers[0]);
         }
@@ -144,11 +174,41 @@ struct WindowOperator {
     last_asked: Option<Instant>,
     unacknowledged: Vec<(Capability<Time>, Acknowledgement)>,
     read_at_micros: Vec<i64>,
+    /// The epoch that the windows are in.
+    epoch: Epoch,
+    /// Keeps whoever comes after from believing that the epoch has ended, and the operator alive when there is no more input; `None`
+    /// without checkpoints.
+    holds_epoch: Option<Capability<Time>>,
+    /// Batches of the next epoch.
+    stash: VecDeque<Stashed>,
+    /// The epoch whose snapshot is being encoded.
+    writing: Option<Writing>,
+    /// The epoch whose snapshot is not known to be stored.
+    unstored: Option<Epoch>,
+    /// Whether it has asked for a checkpoint, for the sake of memory.
+    has_asked: bool,
+}
+
+/// Batches of an epoch that has not begun here, with what allows results and acknowledgements to be sent.
+struct Stashed {
+    results: Capability<Time>,
+    acknowledgements: Capability<Time>,
+    batches: Vec<RowBatch>,
+}
+
+/// A snapshot that is being encoded.
+struct Writing {
+    epoch: Epoch,
+    frontier: Option<EventTime>,
+    /// The definition that is next.
+    place: usize,
 }
 
 impl WindowOperator {
-    fn new(settings: WindowSettings, activator: Activator) -> Self {
-        Self {
+    fn new(mut settings: WindowSettings, activator: Activator, capability: Capability<Time>) -> Self {
+        let first = settings.epochs.as_ref().map(WorkerEpochs::first);
+        let restore = settings.restore.take();
+        let mut operator = Self {
             states: settings.states.iter().cloned().map(WindowState::new).collect(),
             settings,
             activator,
@@ -157,7 +217,39 @@ impl WindowOperator {
             last_asked: None,
             unacknowledged: Vec::new(),
             read_at_micros: Vec::new(),
+            epoch: first.map_or(Epoch::FIRST, |first| first.epoch),
+            holds_epoch: first.map(|first| {
+                let mut capability = capability;
+                capability.downgrade(&Time::new(first.epoch, first.frontier));
+                capability
+            }),
+            stash: VecDeque::new(),
+            writing: None,
+            unstored: None,
+            has_asked: false,
+        };
+        if operator.settings.epochs.is_some() {
+            operator.states.iter_mut().for_each(WindowState::track_changes);
         }
+        if let Some(limit) = operator.settings.memory_limit.take() {
+            operator.states.iter_mut().for_each(|state| state.limit_memory(limit.clone()));
+        }
+        if let Some(restore) = restore
+            && let Err(error) = operator.restore(restore)
+        {
+            operator.settings.control.fail(error);
+        }
+        operator
+    }
+
+    /// Gives the windows what they were, and takes what their results need.
+    fn restore(&mut self, restore: Restore) -> ProcessorResult<()> {
+        restore(&mut self.states)?;
+        if let Some(holds) = &self.holds_epoch {
+            self.held.insert(holds.time().event_time(), holds.clone());
+        }
+        self.move_capabilities();
+        Ok(())
     }
 
     fn begin_turn(&mut self) {
@@ -177,6 +269,10 @@ impl WindowOperator {
             return;
         }
         self.activator.activate_after(ASKED_EVERY);
+        // What it makes would be among the results of the epoch before.
+        if !self.all_are_in_this_epoch() {
+            return;
+        }
         let now = Instant::now();
         let is_time = self.last_asked.is_none_or(|last| now.duration_since(last) >= ASKED_EVERY);
         if is_time && !(self.settings.sinks_are_behind)() {
@@ -207,27 +303,63 @@ impl WindowOperator {
         }
     }
 
-    /// Puts batches into their windows.
-    fn take(&mut self, capability: &InputCapability<Time>, batches: &mut Vec<RowBatch>) {
+    /// Takes batches as they come: those of a later epoch wait.
+    fn receive(&mut self, capability: &InputCapability<Time>, batches: &mut Vec<RowBatch>) {
         let sent_at = *capability.stamp().iter().next().expect("a source sends with one capability");
+        let results = capability.delayed(&sent_at, RESULTS);
+        let acknowledgements = capability.delayed(&sent_at, ACKNOWLEDGEMENTS);
+        if self.settings.epochs.is_some() && (sent_at.epoch() > self.epoch || !self.stash.is_empty()) {
+            let batches = std::mem::take(batches);
+            return self.stash.push_back(Stashed { results, acknowledgements, batches });
+        }
+        if let Some(needed) = self.take(&results, &acknowledgements, batches)
+            && self.needs.as_ref().is_none_or(|needs| needs.time().event_time() > needed)
+            && self.settings.epochs.is_none()
+        {
+            let time = Time::new(sent_at.epoch(), needed.max(sent_at.event_time()));
+            self.needs = Some(capability.delayed(&time, NEEDS));
+        }
+    }
+
+    /// Lets the batches in that have waited, when every worker is through with the epoch before theirs.
+    fn let_in_stash(&mut self) {
+        while let Some(stashed) = self.stash.front() {
+            if stashed.results.time().epoch() > self.epoch || !self.all_are_in_this_epoch() {
+                return;
+            }
+            if let Some(mut stashed) = self.stash.pop_front() {
+                self.take(&stashed.results, &stashed.acknowledgements, &mut stashed.batches);
+            }
+        }
+    }
+
+    /// Whether every worker is through with the epoch before this one.
+    fn all_are_in_this_epoch(&self) -> bool {
+        let before = self.epoch.previous();
+        self.settings.epochs.as_ref().zip(before).is_none_or(|(epochs, before)| epochs.is_through(before))
+    }
+
+    /// Puts batches into their windows. Returns from where rows are needed, where that is not known from the rows.
+    fn take(
+        &mut self,
+        results: &Capability<Time>,
+        acknowledgements: &Capability<Time>,
+        batches: &mut Vec<RowBatch>,
+    ) -> Option<EventTime> {
+        let sent_at = *results.time();
         let held = &mut self.held;
         for batch in batches.drain(..) {
             for state in &mut self.states {
                 state.apply(&batch, |time| {
                     let time = Time::new(sent_at.epoch(), time.max(sent_at.event_time()));
-                    held.entry(time.event_time()).or_insert_with(|| capability.delayed(&time, RESULTS));
+                    held.entry(time.event_time()).or_insert_with(|| results.delayed(&time));
                 });
             }
-            if let Some(needed) = self.states.iter().filter_map(WindowState::needed_from).min()
-                && self.needs.as_ref().is_none_or(|needs| needs.time().event_time() > needed)
-            {
-                let time = Time::new(sent_at.epoch(), needed.max(sent_at.event_time()));
-                self.needs = Some(capability.delayed(&time, NEEDS));
-            }
             let acknowledgement = Acknowledgement { sender: batch.sender, rows: batch.len() as u64 };
-            self.unacknowledged.push((capability.delayed(&sent_at, ACKNOWLEDGEMENTS), acknowledgement));
+            self.unacknowledged.push((acknowledgements.clone(), acknowledgement));
             self.read_at_micros.push(batch.read_at_micros);
         }
+        self.states.iter().filter_map(WindowState::needed_from).min()
     }
 
     fn acknowledge(&mut self, mut send: impl FnMut(&Capability<Time>, Acknowledgement)) {
@@ -245,7 +377,7 @@ impl WindowOperator {
 
     /// Sends the results that are due, and forgets what can no longer change.
     fn fire(&mut self, frontier: &MutableAntichain<Time>, mut send: impl FnMut(&Capability<Time>, ResultBatch)) {
-        let frontier = event_time_of(frontier).unwrap_or(EventTime::MAX);
+        let frontier = self.frontier_of_windows(frontier);
         while let Some((place, due)) = self.next_due(frontier) {
             // Rows that have waited until now may have made some: they come before the result at the window's end.
             self.send_early(&mut send);
@@ -272,6 +404,85 @@ impl WindowOperator {
             if state.next_due(frontier).is_none() {
                 state.purge(frontier);
             }
+        }
+    }
+
+    /// The frontier as windows see it: batches that wait hold it back.
+    fn frontier_of_windows(&self, frontier: &MutableAntichain<Time>) -> EventTime {
+        let stashed = self.stash.iter().map(|stashed| stashed.results.time().event_time());
+        stashed.chain(event_time_of(frontier)).min().unwrap_or(EventTime::MAX)
+    }
+
+    /// Freezes the windows, if their epoch has ended: nothing of it can come any more, and nothing is due.
+    fn end_epoch(&mut self, frontier: &MutableAntichain<Time>) {
+        let event_time = self.frontier_of_windows(frontier);
+        // Whoever looks at event times alone is not held up.
+        if let Some(holds) = &mut self.holds_epoch
+            && event_time > holds.time().event_time()
+            && event_time < EventTime::MAX
+        {
+            holds.downgrade(&Time::new(holds.time().epoch(), event_time));
+        }
+        if !self.settings.epochs.as_ref().is_some_and(|epochs| epochs.ends(self.epoch)) {
+            return;
+        }
+        let may_come = frontier.frontier().iter().any(|time| time.epoch() <= self.epoch);
+        let busy =
+            self.writing.is_some() || !self.stash.iter().all(|stashed| stashed.results.time().epoch() > self.epoch);
+        if may_come || busy || self.settings.control.has_failed() {
+            return;
+        }
+        let is_last = frontier.frontier().is_empty() && self.stash.is_empty();
+        if self.states.iter_mut().any(|state| state.next_due(event_time).is_some()) {
+            // The sinks are behind: it fires when they are not.
+            return;
+        }
+        self.states.iter_mut().for_each(WindowState::begin_snapshot);
+        self.writing = Some(Writing { epoch: self.epoch, frontier: (!is_last).then_some(event_time), place: 0 });
+        self.epoch = self.epoch.next();
+        let epoch = self.epoch;
+        let holds = self.holds_epoch.iter_mut().chain(self.held.values_mut());
+        holds.for_each(|capability| capability.downgrade(&capability.time().in_epoch(epoch)));
+        self.activator.activate();
+    }
+
+    /// Encodes some of what is frozen.
+    fn write_snapshot(&mut self) {
+        let (Some(writing), Some(epochs)) = (&mut self.writing, &self.settings.epochs) else { return };
+        let mut changes = Changes::default();
+        while let Some(state) = self.states.get_mut(writing.place) {
+            let left = SNAPSHOT_BYTES_PER_TURN.saturating_sub(changes.bytes());
+            match state.write_snapshot(&mut changes, left) {
+                Ok(true) => writing.place += 1,
+                Ok(false) => break,
+                Err(error) => return self.settings.control.fail(error),
+            }
+        }
+        epochs.window_changes(changes);
+        match writing.place < self.states.len() {
+            true => self.activator.activate(),
+            false => {
+                epochs.windows_done(writing.epoch, writing.frontier);
+                self.unstored = Some(writing.epoch);
+                self.writing = None;
+            }
+        }
+    }
+
+    /// Lets go of what can be read back, and asks for a checkpoint where more has changed than memory may hold. What could not be
+    /// read back ends the run.
+    fn look_after_memory(&mut self) {
+        let Some(epochs) = &self.settings.epochs else { return };
+        if self.unstored.take_if(|epoch| epochs.stored().is_some_and(|stored| stored >= *epoch)).is_some() {
+            self.states.iter_mut().for_each(WindowState::snapshot_stored);
+        }
+        let wanted = self.states.iter_mut().any(WindowState::wants_snapshot);
+        if wanted && !std::mem::replace(&mut self.has_asked, wanted) {
+            epochs.say_wanted();
+        }
+        self.has_asked = wanted;
+        if let Some(error) = self.states.iter_mut().find_map(WindowState::take_error) {
+            self.settings.control.fail(error);
         }
     }
 

@@ -34,7 +34,8 @@ pub(super) struct ResultMaker<'a> {
 
 impl ResultMaker<'_> {
     /// Makes the result of these accumulators, and counts it; retractions are counted by those who decide that they stand.
-    pub(super) fn make(&mut self, label: Label, id: AccumulatorId, tables: &Tables<'_>) -> ResultRow {
+    pub(super) fn make(&mut self, label: Label, id: AccumulatorId, tables: &mut Tables<'_>) -> ResultRow {
+        tables.read(id);
         let Label { window, key, revision, op, firing, fired_at, complete } = label;
         match (op, firing) {
             (ResultOp::Retract, _) => {}

@@ -7,7 +7,8 @@
 
 use super::keys::KeySlot;
 use super::panes::PaneId;
-use super::refinement::Refinement;
+use super::record::WaitingKind;
+use super::refinement::{Refinement, RefinementStash};
 use super::results::{Label, ResultMaker};
 use super::sessions::{Placement, SessionTable};
 use super::state::{Due, WindowState, Work};
@@ -16,13 +17,13 @@ use crate::aggregate::AccumulatorId;
 use crate::event::RowBatch;
 use crate::sink::{Firing, ResultOp, ResultRow, TimeWindow};
 use crate::time::EventTime;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The sessions of one worker, and rows that are not in them yet.
 pub(super) struct SessionState {
     pub(super) table: SessionTable,
     /// Rows on time, by their times, where there is a maximum length.
-    waiting: BTreeMap<EventTime, Vec<Refinement>>,
+    pub(super) waiting: RefinementStash,
     /// Sessions that were dropped and may not be written: end and first event.
     unwritten: BTreeSet<(EventTime, EventTime)>,
     /// The same by their first events.
@@ -34,7 +35,7 @@ impl SessionState {
     pub(super) fn new(table: SessionTable) -> Self {
         Self {
             table,
-            waiting: BTreeMap::new(),
+            waiting: RefinementStash::new(WaitingKind::OnTime),
             unwritten: BTreeSet::new(),
             unwritten_firsts: BTreeSet::new(),
             merges: Vec::new(),
@@ -43,15 +44,13 @@ impl SessionState {
 
     /// The earliest time at which something may happen.
     pub(super) fn next_time(&self) -> Option<EventTime> {
-        let waiting = self.waiting.first_key_value().map(|(time, _)| *time);
-        self.table.next_check().into_iter().chain(waiting).min()
+        self.table.next_check().into_iter().chain(self.waiting.first()).min()
     }
 
     /// The earliest event that is not done with.
     fn first_needed(&self) -> Option<EventTime> {
-        let waiting = self.waiting.first_key_value().map(|(time, _)| *time);
         let unwritten = self.unwritten_firsts.first().map(|(first, _)| *first);
-        [self.table.first_event(), waiting, unwritten].into_iter().flatten().min()
+        [self.table.first_event(), self.waiting.first(), unwritten].into_iter().flatten().min()
     }
 
     /// Lets go of sessions that ended before this time.
@@ -115,7 +114,7 @@ impl WindowState {
             tables.merge(into, from);
             tables.remove(key, from);
             if let Some(panes) = panes {
-                panes.merge(into, from);
+                panes.merge(into, from, tables.keys);
             }
         }
     }
@@ -130,7 +129,7 @@ impl WindowState {
             let waiting = self.waiting_row(batch, row);
             self.keys.retain(waiting.key);
             let sessions = self.sessions.as_mut().expect("these are windows of sessions");
-            sessions.waiting.entry(waiting.time).or_default().push(waiting);
+            sessions.waiting.push(waiting.time, waiting);
         }
     }
 
@@ -150,10 +149,10 @@ impl WindowState {
     fn let_in(&mut self, until: EventTime) -> bool {
         let mut any = false;
         loop {
-            let Some(sessions) = &mut self.sessions else { return any };
-            let Some(first) = sessions.waiting.first_entry().filter(|entry| *entry.key() < until) else { return any };
+            let first = self.sessions.as_ref().and_then(|sessions| sessions.waiting.due(until));
+            let Some(first) = first else { return any };
             any = true;
-            first.remove().into_iter().for_each(|row| self.put_into_session(row));
+            self.take_waiting(first).into_iter().for_each(|row| self.put_into_session(row));
         }
     }
 
@@ -177,6 +176,7 @@ impl WindowState {
         let ended = sessions.table.fire_all(end);
         let (mut retracted, mut work) = (Vec::new(), Vec::new());
         for (window, key, id) in ended {
+            self.touch(id);
             let (revision, gone, purges) = self.close_session(window, key, id, Firing::OnTime, fired_at);
             if !is_closed {
                 retracted.extend(gone);
@@ -198,7 +198,7 @@ impl WindowState {
         fired_at: EventTime,
     ) -> (u32, Vec<ResultRow>, bool) {
         let Some(panes) = &mut self.panes else { return (0, Vec::new(), false) };
-        let Some(pane) = panes.remove(PaneId::Session(id)) else { return (0, Vec::new(), false) };
+        let Some(pane) = panes.remove(PaneId::Session(id), &self.keys) else { return (0, Vec::new(), false) };
         let (revision, gone) = pane.replaced(window, firing, fired_at);
         let purges = firing == Firing::OnTime && panes.should_purge(&pane, window, self.keys.get(key));
         if let Some(sessions) = self.sessions.as_mut().filter(|_| revision > 0) {
@@ -209,7 +209,7 @@ impl WindowState {
 
     /// Lets the late rows of a watermark into their sessions. Returns what is taken back, and what is emitted at once.
     pub(super) fn refine_sessions(&mut self, watermark: EventTime, fired_at: EventTime) -> (Vec<ResultRow>, Vec<Work>) {
-        let mut rows = self.refinements.take(watermark);
+        let mut rows = self.take_refinements(watermark);
         rows.sort_by_key(|row| (row.key, row.time));
         let (mut retracted, mut work) = (Vec::new(), Vec::new());
         let mut rows = rows.into_iter().peekable();
@@ -249,7 +249,7 @@ impl WindowState {
                     fired_at,
                     complete: None,
                 };
-                changed.taken_back.push((window, revision, maker.make(label, session.id, &tables)));
+                changed.taken_back.push((window, revision, maker.make(label, session.id, &mut tables)));
                 table.unfire(key, session.id);
             }
         }
@@ -258,7 +258,7 @@ impl WindowState {
             tables.merge(id, absorbed);
             tables.remove(key, absorbed);
             if let Some(panes) = panes {
-                panes.merge(id, absorbed);
+                panes.merge(id, absorbed, tables.keys);
             }
             changed.touched.retain(|touched| *touched != absorbed);
         }
@@ -266,7 +266,7 @@ impl WindowState {
             changed.touched.push(id);
         }
         if let Some(panes) = panes {
-            panes.note(PaneId::Session(id), key, row.time);
+            panes.note(PaneId::Session(id), key, row.time, tables.keys);
         }
         tables.add_waiting(id, row);
     }
@@ -292,6 +292,7 @@ impl WindowState {
             let same = changed.taken_back.iter().position(|(before, ..)| *before == window);
             let revision = same.map_or(0, |place| changed.taken_back.swap_remove(place).1 + 1);
             table.fire(key, id, revision);
+            self.touch(id);
             let (after_early, gone, _) = self.close_session(window, key, id, Firing::Late, changed.fired_at);
             if window.end > closed_before {
                 let revision = revision.max(after_early);

@@ -209,6 +209,39 @@ impl SessionTable {
         }
     }
 
+    /// Adds a session that an earlier run had. `None` if it cannot be beside those that are there.
+    pub(super) fn restore(
+        &mut self,
+        key: KeySlot,
+        window: TimeWindow,
+        last: EventTime,
+        fired: Option<u32>,
+        tables: &mut Tables<'_>,
+    ) -> Option<AccumulatorId> {
+        let slot = key.0 as usize;
+        if slot >= self.by_key.len() {
+            self.by_key.resize_with(slot + 1, Vec::new);
+        }
+        let sessions = &mut self.by_key[slot];
+        let first = window.start;
+        let place = sessions.partition_point(|session| session.first <= first);
+        let is_after = place.checked_sub(1).is_none_or(|before| sessions[before].last < first);
+        let is_before = sessions.get(place).is_none_or(|after| last < after.first);
+        let mut session = Session { first, last, id: AccumulatorId::from_index(0), check: window.end, fired: None };
+        if !is_after || !is_before || self.rule.window(&session) != window || !self.rule.0.fits(first, last) {
+            return None;
+        }
+        let id = tables.create(key);
+        session.id = id;
+        sessions.insert(place, session);
+        self.firsts.insert((first, id));
+        match fired {
+            Some(revision) => self.fire(key, id, revision),
+            None => self.register(key, id),
+        }
+        Some(id)
+    }
+
     /// Marks a session as not fired, because it has changed.
     pub(super) fn unfire(&mut self, key: KeySlot, id: AccumulatorId) {
         if self.session(key, id).is_some_and(|session| session.fired.take().is_some()) {

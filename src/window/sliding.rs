@@ -15,9 +15,11 @@
 //! have fired already are combined once more in a queue of their own, one after the other.
 
 use super::assigner::SlidingWindowAssigner;
-use super::keys::KeySlot;
+use super::keys::{KeySlot, KeyTable};
+use super::revisions::Revisions;
 use super::state::Slice;
 use super::tables::Tables;
+use super::tracking::Tracking;
 use crate::aggregate::AccumulatorId;
 use crate::sink::TimeWindow;
 use crate::time::EventTime;
@@ -138,9 +140,8 @@ pub(super) struct SlidingState {
     queues: HashMap<KeySlot, SliceQueue>,
     /// Slices that end at or before this are in the queues, unless the next window lacks them.
     taken_in: EventTime,
-    /// The next revisions of windows that have fired and are kept.
-    revisions: BTreeMap<EventTime, HashMap<KeySlot, u32>>,
-    keeps_revisions: bool,
+    /// Of windows that have fired and are kept.
+    pub(super) revisions: Revisions,
     scratch: Option<AccumulatorId>,
 }
 
@@ -151,8 +152,7 @@ impl SlidingState {
             windows,
             queues: HashMap::new(),
             taken_in: EventTime::MIN,
-            revisions: BTreeMap::new(),
-            keeps_revisions,
+            revisions: Revisions::new(keeps_revisions),
             scratch: None,
         }
     }
@@ -247,27 +247,15 @@ impl SlidingState {
             fill(&mut queue, key, taken_in.max(window.start), *end, slices, tables);
             taken_in = *end;
             let id = queue.sum(scratch, tables).expect("the row that changed the window is in it");
-            let revision = self.next_revision(*end, key);
+            let revision = self.revisions.next(*end, key);
             combined(window, id, revision, tables);
         }
         queue.clear(tables);
     }
 
-    /// The revision of the next result of this window and key; each call counts one further.
-    pub(super) fn next_revision(&mut self, end: EventTime, key: KeySlot) -> u32 {
-        if !self.keeps_revisions {
-            return 0;
-        }
-        let next = self.revisions.entry(end).or_default().entry(key).or_default();
-        *next += 1;
-        *next - 1
-    }
-
     /// Forgets the windows that end at or before this time.
-    pub(super) fn purge(&mut self, until: EventTime) {
-        while let Some(entry) = self.revisions.first_entry().filter(|entry| *entry.key() <= until) {
-            entry.remove();
-        }
+    pub(super) fn purge(&mut self, until: EventTime, keys: &KeyTable, tracking: Option<&mut Tracking>) {
+        self.revisions.purge(until, keys, tracking);
     }
 }
 

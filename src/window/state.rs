@@ -13,10 +13,13 @@ use super::keys::{KeySlot, KeyTable};
 use super::names::{NameTable, Naming};
 use super::panes::Panes;
 use super::placing::{Placing, Rows};
+use super::record::WaitingKind;
 use super::refinement::{Refinement, RefinementStash};
+use super::restore::Restoring;
 use super::session_state::SessionState;
 use super::sessions::SessionTable;
 use super::sliding::SlidingState;
+use super::snapshot::Snapshots;
 use super::tables::Tables;
 use super::trigger::Triggers;
 use super::windowing::Windowing;
@@ -145,6 +148,8 @@ pub struct WindowState {
     pub(super) firing: Option<InProgress>,
     pub(super) counts: WindowCounts,
     pub(super) ids: Vec<AccumulatorId>,
+    pub(super) snapshots: Snapshots,
+    pub(super) restoring: Restoring,
 }
 
 #[derive(Default)]
@@ -197,10 +202,12 @@ impl WindowState {
             slices: BTreeMap::new(),
             unfired: BTreeSet::new(),
             fired_entries: 0,
-            refinements: RefinementStash::default(),
+            refinements: RefinementStash::new(WaitingKind::Late),
             firing: None,
             counts: WindowCounts::default(),
             ids: Vec::new(),
+            snapshots: Snapshots::default(),
+            restoring: Restoring::default(),
             settings,
         };
         for field in state.settings.fields.clone() {
@@ -243,13 +250,16 @@ impl WindowState {
     }
 
     /// The index of a value field, which is new if it was not known.
-    fn field(&mut self, name: &Arc<str>) -> usize {
+    pub(super) fn field(&mut self, name: &Arc<str>) -> usize {
         if let Some(index) = self.fields.iter().position(|known| known == name) {
             return index;
         }
         let place = self.fields_by_name.partition_point(|known| self.fields[*known] < *name);
         self.fields_by_name.insert(place, self.fields.len());
         self.fields.push(Arc::clone(name));
+        if let Some(tracking) = &mut self.entries.tracking {
+            tracking.has_fields(&self.fields, &self.fields_by_name);
+        }
         let mut store = AccumulatorStore::new(Arc::clone(&self.settings.plan));
         store.grow_to(self.entries.capacity());
         self.stores.push(store);
@@ -293,7 +303,7 @@ impl WindowState {
         let key = sender.dictionary.keys()[batch.keys[row] as usize];
         let values = batch.values.iter().zip(&sender.fields);
         let values = values.map(|(column, field)| (*field, column[row])).filter(|(_, value)| !value.is_nan());
-        Refinement { time: EventTime::from_millis(batch.times[row]), key, values: values.collect() }
+        Refinement { time: EventTime::from_millis(batch.times[row]), key, values: values.collect(), number: 0 }
     }
 
     /// Finds or makes the entry of each row that is not in `skip`.
@@ -313,6 +323,8 @@ impl WindowState {
 
     /// Adds the values of the rows that are not in `skip` to the entries found.
     pub(super) fn add_values(&mut self, batch: &RowBatch, skip: &[u32]) {
+        let Self { ids, keys, entries, stores, .. } = self;
+        Tables { keys, entries, stores }.touch_all(ids);
         let sender = &self.senders[&batch.sender];
         for (column, field) in batch.values.iter().zip(&sender.fields) {
             let store = &mut self.stores[*field];
@@ -322,6 +334,12 @@ impl WindowState {
                 store.add_column(&self.ids, &without_rows(column, skip));
             }
         }
+    }
+
+    /// An entry is about to be changed.
+    pub(super) fn touch(&mut self, id: AccumulatorId) {
+        let Self { keys, entries, stores, .. } = self;
+        Tables { keys, entries, stores }.touch(id);
     }
 
     /// Keys that are held.
@@ -359,7 +377,7 @@ pub(super) fn add_entry(
     entries: &mut EntryTable,
     stores: &mut [AccumulatorStore],
 ) -> AccumulatorId {
-    let id = Tables { keys, entries, stores }.create(key);
+    let id = Tables { keys, entries, stores }.create_in_slice(key, slice.window);
     slice.entries.insert(key, id);
     id
 }

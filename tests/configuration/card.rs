@@ -3,6 +3,7 @@
 use crate::loading::{load_with, loaded};
 use llm_optimizer_processor::config::*;
 use llm_optimizer_processor::time::Span;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 pub const MINIMAL: &str = r#"processor:
@@ -83,6 +84,9 @@ fn the_production_snippet() {
         backend: StateBackendKind::RocksDb,
         path: Some("/var/lib/optimizer/state".into()),
         checkpoint_path: Some("/var/lib/optimizer/checkpoints".into()),
+        retain: NonZeroUsize::new(3).unwrap(),
+        memory_limit: None,
+        tolerable_failures: NonZeroU32::new(3).unwrap(),
     };
     assert_eq!(config.state, state);
     assert_eq!(config.windows.kind, WindowKind::tumbling(Span::from_secs(300)));

@@ -54,7 +54,8 @@ fn any_setting_printed_by_validate_can_be_fed_back() {
     for text in [
         "processor: {source: {type: generator, rate: null, count: 5}, watermark: {idle_timeout: never}}",
         "processor: {windows: {sliding: {size: 100s}}, event: {values: payload.*, filter: {a: [b, 'c d']}}}",
-        "processor: {error_handling: {policy: dead_letter}, delivery: exactly_once, sinks: [kafka, {type: file, path: p}]}",
+        "processor: {error_handling: {policy: dead_letter}, delivery: exactly_once, sinks: [kafka, {type: file, path: p}], \
+         state: {backend: rocksdb, retain: 5, memory_limit: 1.5GiB, tolerable_failures: 1}, checkpoint_timeout: 5m}",
         "processor: {late: {sink: {type: file, path: 'a b.jsonl'}}, metrics: {enabled: false}, logging: {format: json}}",
     ] {
         let first = load_with(text, &[]);

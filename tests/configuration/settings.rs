@@ -32,6 +32,36 @@ fn defaults_of_an_empty_section() {
 }
 
 #[test]
+fn checkpoints_have_defaults_and_limits() {
+    let config = loaded("processor: {state: {backend: rocksdb}}");
+    assert_eq!((config.checkpoint_interval, config.checkpoint_timeout.as_secs()), (Some(Duration::from_secs(60)), 600));
+    assert_eq!((config.state.retain.get(), config.state.tolerable_failures.get()), (3, 3));
+    assert_eq!(config.state.memory_limit, None);
+    let text = "processor: {state: {backend: rocksdb, memory_limit: 512MB, retain: 2}, checkpoint_timeout: 5m}";
+    let config = loaded(text);
+    assert_eq!(config.state.memory_limit, Some(ByteSize(512_000_000)));
+    assert_eq!((config.state.retain.get(), config.checkpoint_timeout.as_secs()), (2, 300));
+}
+
+#[test]
+fn exactly_once_is_for_what_can_take_back() {
+    let text = "processor: {state: {backend: rocksdb}, delivery: exactly_once, sinks: [kafka, console]}";
+    assert_eq!(loaded(text).delivery, Delivery::ExactlyOnce);
+    // What has an end has a checkpoint there.
+    let text = "processor: {state: {backend: rocksdb}, delivery: exactly_once, checkpoint_interval: never, \
+                source: {type: file, paths: f}, sinks: [{type: file, path: p}]}";
+    assert_eq!(loaded(text).checkpoint_interval, None);
+}
+
+#[test]
+fn what_cannot_be_read_again_is_a_warning_where_checkpoints_are_taken() {
+    let warnings = load_with("processor: {source: stdin, state: {backend: rocksdb}}", &[]).warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("standard input cannot be read again"), "{warnings:?}");
+    assert!(load_with("processor: {source: stdin}", &[]).warnings.is_empty());
+}
+
+#[test]
 fn a_producer_is_there_where_something_needs_it_and_only_there() {
     let config = loaded("processor: {job: j, kafka: {consumer: {bootstrap_servers: 'a:1,b:2'}}, sinks: [kafka]}");
     let producer = config.producer.unwrap();

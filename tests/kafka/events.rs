@@ -112,6 +112,12 @@ fn result(record: &ReadRecord) -> (String, String) {
     (key, without_time(&value))
 }
 
+/// A result as it is in Kafka: its key, and its text without the time of firing; a retraction has no text.
+pub fn results_text(result: &str) -> (String, Option<String>) {
+    let retracts = result.contains(",\"op\":\"retract\",");
+    (key_of(result), (!retracts).then(|| without_time(result)))
+}
+
 /// The Kafka key of a result: the same text for the same window and key.
 fn key_of(result: &str) -> String {
     let value: Value = serde_json::from_str(result).unwrap_or_else(|error| panic!("{error}: {result}"));

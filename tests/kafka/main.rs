@@ -1,6 +1,7 @@
 //! Everything that needs a real Apache Kafka, in one binary, so that the tests share one broker: those that stop or stall a
 //! broker start their own.
 
+mod crashes;
 mod events;
 mod idleness;
 mod outages;
@@ -10,6 +11,8 @@ mod pressure;
 mod program;
 mod reader;
 mod records;
+mod recovery;
+mod resume;
 mod secured;
 mod settings;
 mod sink;

@@ -16,6 +16,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Setup {
     pub servers: String,
+    pub job: String,
     pub topic: String,
     pub group: String,
     pub parallelism: usize,
@@ -36,6 +37,7 @@ impl Setup {
     pub fn new(servers: &str, topic: &str, results: &str, group: &str) -> Self {
         Self {
             servers: servers.to_owned(),
+            job: "test".to_owned(),
             topic: topic.to_owned(),
             group: group.to_owned(),
             parallelism: 2,
@@ -64,11 +66,12 @@ impl Setup {
     pub fn yaml(&self) -> String {
         let more: String = self.more.iter().map(|line| format!("  {line}\n")).collect();
         format!(
-            "processor:\n  job: test\n  parallelism: {}\n  buffer_size: {}\n  \
+            "processor:\n  job: {}\n  parallelism: {}\n  buffer_size: {}\n  \
              event: {{key: [data.model, data.region], values: [data.latency_ms]}}\n  \
              windows: {{{}}}\n  \
              watermark: {{max_out_of_orderness_secs: 2, idle_timeout_secs: {}}}\n  kafka:\n    \
              consumer: {{bootstrap_servers: \"{}\", topics: [{}], group_id: {}, {}}}\n    producer: {{{}}}\n{more}",
+            self.job,
             self.parallelism,
             self.buffer_size,
             self.windows(),
@@ -117,6 +120,11 @@ impl Program {
 
     /// Runs `processor run` on a configuration, with further arguments.
     pub fn start(yaml: &str, arguments: &[String]) -> Self {
+        Self::start_with(yaml, arguments, &[])
+    }
+
+    /// The same, with further variables of the environment.
+    pub fn start_with(yaml: &str, arguments: &[String], environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let (config, port) = (folder.path().join("processor.yaml"), free_port());
         fs::write(&config, yaml).expect("the folder can be written");
@@ -126,6 +134,7 @@ impl Program {
             .args(["run", "--config"])
             .arg(&config)
             .args(arguments)
+            .envs(environment.iter().copied())
             .env("PROCESSOR_METRICS__LISTEN", format!("127.0.0.1:{port}"))
             .current_dir(folder.path())
             .stdin(Stdio::null())

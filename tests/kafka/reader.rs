@@ -6,7 +6,7 @@ use llm_optimizer_processor::config::{ConsumerConfig, OffsetReset};
 use llm_optimizer_processor::event::{Offset, PartitionName, WorkerIndex};
 use llm_optimizer_processor::runtime::Control;
 use llm_optimizer_processor::source::kafka::{KafkaSource, KafkaSourceOptions, RecordReceiver, SourceObserver};
-use llm_optimizer_processor::source::{PartitionSlot, Polled, RecordOrigin};
+use llm_optimizer_processor::source::{PartitionSlot, Polled, RecordOrigin, Resume};
 use llm_optimizer_processor::time::EventTime;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -29,6 +29,7 @@ pub type Origin = (Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
 pub struct Recorder {
     pub opened: Vec<(PartitionName, EventTime)>,
     pub seen: BTreeMap<(String, i32), Vec<Seen>>,
+    pub next: BTreeMap<u32, i64>,
     pub origins: Vec<Origin>,
     pub keep_origins: bool,
     pub idle: IdleTold,
@@ -87,6 +88,10 @@ impl RecordReceiver for Recorder {
     fn set_idle(&mut self, slot: PartitionSlot, idle: bool) {
         self.idle.entry(slot.0).or_default().push(idle);
     }
+
+    fn set_next(&mut self, slot: PartitionSlot, next: Offset) {
+        self.next.insert(slot.0, next.0);
+    }
 }
 
 /// What the reader told of brokers and lag.
@@ -114,6 +119,7 @@ pub struct Setup {
     pub buffer_size: usize,
     pub idle_timeout: Option<Duration>,
     pub heard: Arc<Heard>,
+    pub resume: Arc<Resume>,
 }
 
 impl Setup {
@@ -135,6 +141,7 @@ impl Setup {
             buffer_size: 10_000,
             idle_timeout: None,
             heard: Arc::default(),
+            resume: Arc::default(),
         }
     }
 
@@ -155,6 +162,7 @@ impl Setup {
             control: Control::new(),
             waker: Arc::new(move || me.unpark()),
             observer: self.heard.clone(),
+            resume: Arc::clone(&self.resume),
         })
         .expect("the configuration is right")
     }

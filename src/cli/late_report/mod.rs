@@ -7,6 +7,7 @@ mod page;
 mod table;
 
 use super::arguments::LateReportOptions;
+use super::text::print;
 use crate::config;
 use crate::error::{ExitCode, ProcessorError, ProcessorResult};
 use crate::event::PartitionName;
@@ -15,7 +16,6 @@ use crate::time::Span;
 use crate::time::disorder::Disorder;
 use page::Page;
 use serde_json::{Value, json};
-use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
@@ -29,13 +29,7 @@ pub fn late_report(options: &LateReportOptions) -> ProcessorResult<ExitCode> {
     let pages = addresses.iter().map(|address| page::ask(address)).collect::<ProcessorResult<Vec<Page>>>()?;
     let report = Report::new(pages, &asked);
     let text = if options.json { format!("{:#}\n", report.to_json()) } else { table::render(&report, &asked) };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // A reader that has seen enough is no failure.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(ProcessorError::io("cannot write to standard output", error))
-        }
-        _ => Ok(ExitCode::Done),
-    }
+    print(&text)
 }
 
 fn bound(text: &str) -> ProcessorResult<Span> {

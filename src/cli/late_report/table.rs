@@ -1,6 +1,7 @@
 //! The report for people.
 
 use super::Report;
+use crate::cli::text::push_table;
 use crate::metrics::{LatenessRow, group_digits, percent, share_name, short_span};
 use crate::time::Span;
 use crate::time::disorder::Disorder;
@@ -71,22 +72,6 @@ fn bounds(report: &Report) -> Vec<Vec<String>> {
         table.push(cells);
     }
     table
-}
-
-/// Columns as wide as they must be; the first to the left, the others to the right.
-fn push_table(text: &mut String, table: &[Vec<String>]) {
-    let columns = table.first().map_or(0, Vec::len);
-    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in table {
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let _ = match column {
-                0 => write!(text, "  {cell:<width$}"),
-                _ => write!(text, "  {cell:>width$}"),
-            };
-        }
-        text.push('\n');
-    }
 }
 
 #[cfg(test)]

@@ -7,15 +7,14 @@ mod kafka;
 mod output;
 mod service;
 mod source;
+mod state;
 mod windows;
 
-use super::model::{ProcessorConfig, StateBackendKind, StateConfig};
+use super::model::ProcessorConfig;
 use super::reader::{Reader, Setting};
-use super::section::Section;
-use super::values::{self, Problem, Unit};
+use super::values::{self, Problem};
 use super::{Delivery, raw::Node};
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// More worker threads than any machine has is a slip of the keyboard.
@@ -28,8 +27,6 @@ const DEFAULT_CHECKPOINT_MILLIS: i64 = 60_000;
 
 const DELIVERIES: [(&str, Delivery); 2] =
     [("at_least_once", Delivery::AtLeastOnce), ("exactly_once", Delivery::ExactlyOnce)];
-const BACKENDS: [(&str, StateBackendKind); 2] =
-    [("memory", StateBackendKind::Memory), ("rocksdb", StateBackendKind::RocksDb)];
 
 /// Reads everything. What comes out holds only if the reader has noted no error.
 pub(super) fn build(reader: &mut Reader, root: &Node) -> ProcessorConfig {
@@ -37,7 +34,7 @@ pub(super) fn build(reader: &mut Reader, root: &Node) -> ProcessorConfig {
     let job = reader.setting(root, "job", "processor".to_owned(), job_name, |name| values::quote(name)).value;
     let parallelism = reader.whole(root, "parallelism", cores(), 1, MOST_WORKERS).value;
     let buffer_size = reader.whole(root, "buffer_size", DEFAULT_BUFFER, 1, MOST_BUFFER).value;
-    let (state, checkpoint_interval) = state(reader, root, &job);
+    let state = state::build(reader, root, &job);
     let delivery = reader.word(root, "delivery", "way of delivery", Delivery::AtLeastOnce, &DELIVERIES);
     let source = source::build(reader, root);
     let event = event::build(reader, root);
@@ -53,6 +50,7 @@ pub(super) fn build(reader: &mut Reader, root: &Node) -> ProcessorConfig {
     let (error_handling, dead_letter) = output::error_handling(reader, root, dead_letter_topic);
     let (windows, definitions, sinks) = definitions::build(reader, root, &aggregation, kafka.producer_written());
     output::check_modes(reader, &sinks, &source);
+    state::check(reader, &state, &delivery, &source, &sinks);
     let late = output::late(reader, root);
     let sides: Vec<_> = late.iter().chain(&dead_letter).collect();
     let needed = output::needs_producer(&sinks, &sides);
@@ -65,8 +63,9 @@ pub(super) fn build(reader: &mut Reader, root: &Node) -> ProcessorConfig {
         job,
         parallelism: non_zero(parallelism),
         buffer_size: non_zero(buffer_size),
-        checkpoint_interval,
-        state,
+        checkpoint_interval: state.interval,
+        checkpoint_timeout: state.timeout,
+        state: state.config,
         consumer: consumer.filter(|_| matches!(source, super::SourceConfig::Kafka)),
         source,
         event,
@@ -96,29 +95,6 @@ fn job_name(node: &Node) -> Result<String, Problem> {
         true => Ok(name),
         false => Err(Problem::expected(node, "1 to 100 letters, digits, '.', '_' or '-'")),
     }
-}
-
-fn state(reader: &mut Reader, root: &Section<'_>, job: &str) -> (StateConfig, Option<Duration>) {
-    let section = reader.section(root, "state");
-    let backend = reader.word(&section, "backend", "state backend", StateBackendKind::Memory, &BACKENDS).value;
-    let on_disk = backend == StateBackendKind::RocksDb;
-    let path = reader.optional_text(&section, "path", on_disk.then(|| format!("state/{job}")));
-    let checkpoint_path =
-        reader.optional_text(&section, "checkpoint_path", on_disk.then(|| format!("checkpoints/{job}")));
-    if let (Some(state), Some(checkpoints)) = (&path.value, &checkpoint_path.value)
-        && state == checkpoints
-    {
-        let problem = Problem::new("the same directory as state.path", "name a directory of its own");
-        reader.error(&checkpoint_path.origin, &checkpoint_path.path, problem);
-    }
-    let default = on_disk.then_some(DEFAULT_CHECKPOINT_MILLIS);
-    let interval = reader.optional_duration(root, "checkpoint_interval", Unit::Seconds, default);
-    let state = StateConfig {
-        backend,
-        path: path.value.map(PathBuf::from),
-        checkpoint_path: checkpoint_path.value.map(PathBuf::from),
-    };
-    (state, interval.value.map(millis))
 }
 
 /// A duration from milliseconds that were checked to be at least 0.

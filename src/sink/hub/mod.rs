@@ -6,24 +6,27 @@
 //! then acknowledges. A ticket is acknowledged when it and all before it are durable in every sink. A sink that does not take the
 //! results of a window definition sees their tickets pass by and acknowledges them in order.
 //!
+//! In a job that takes checkpoints the workers of the process say when they have handed over all results of an epoch. When the last
+//! of them has, the end of the epoch goes through the queues like a batch, and each sink prepares for the checkpoint; when that is
+//! published, the order to commit goes the same way. See [`ResultSink`].
+//!
 //! How it fails: see [`super::RetryPolicy`]; a sink that gave up or panicked fails the run through [`Control`], and its tickets
 //! are never acknowledged. [`SinkHub::finish`] waits for seconds, not for ever, and names the sink that is stuck.
 
+mod lane;
+
+use self::lane::{Item, Lane, Submitted};
 use super::context::{SinkContext, SinkObserver, Trouble};
-use super::lane::{Attempts, GaveUp, LaneThread, end_limits, finish_lanes};
-use super::{ResultBatch, ResultRow, ResultSink, RetryPolicy, Ticket};
+use super::lane::{Attempts, LaneThread, end_limits, finish_lanes};
+use super::{Prepared, ResultBatch, ResultSink, RetryPolicy, SinkRecovery, Ticket};
 use crate::error::ProcessorResult;
 use crate::event::DefinitionSet;
 use crate::runtime::Control;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
+use crate::time::Epoch;
+use crossbeam_channel::{Sender, unbounded};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-/// Flushed after this many rows even while more are waiting.
-const FLUSH_ROWS: u64 = 10_000;
-/// Flushed after this long even while more are waiting.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Called after the acknowledged ticket advanced.
 type Waker = Arc<dyn Fn() + Send + Sync>;
@@ -78,6 +81,26 @@ impl From<Box<dyn ResultSink>> for RoutedSink {
     }
 }
 
+/// Hears what sinks have to say about epochs. Called on the sinks' threads.
+pub trait EpochObserver: Send + Sync {
+    /// The sink at this place is prepared for the checkpoint of `epoch`, which must hold this for it.
+    fn prepared(&self, place: usize, epoch: Epoch, prepared: Prepared);
+    /// What the checkpoint of `epoch` holds for the sink at this place is delivered.
+    fn committed(&self, place: usize, epoch: Epoch);
+    /// The sink at this place holds back more than it should until the next checkpoint.
+    fn wants_epoch_end(&self, place: usize);
+}
+
+/// How sinks take part in checkpoints.
+pub struct SinkEpochs {
+    /// Told how far they are.
+    pub observer: Arc<dyn EpochObserver>,
+    /// How many workers hand over results.
+    pub workers: usize,
+    /// What each sink recovers from, in their order.
+    pub recoveries: Vec<SinkRecovery>,
+}
+
 /// Takes results from all workers to all sinks. Clones are the same hub.
 #[derive(Clone)]
 pub struct SinkHub {
@@ -90,20 +113,26 @@ struct Shared {
     lanes: Vec<(SinkContext, LaneThread)>,
     /// Whose results each takes.
     takes: Vec<DefinitionSet>,
+    /// How many workers take part in epochs.
+    workers: usize,
 }
 
 /// The submitting side; under one lock, so that every sink sees the batches in the order of their tickets.
 struct Queues {
     last: Ticket,
     rows: u64,
-    senders: Option<Vec<Sender<Submitted>>>,
+    senders: Option<Vec<Sender<Item>>>,
+    /// The epoch that ends, and how many workers have handed over all of it.
+    ending: (Epoch, usize),
 }
 
-/// A batch on its way to one sink; without rows where the sink does not take them.
-struct Submitted {
-    ticket: Ticket,
-    rows: Arc<[ResultRow]>,
-    at: Instant,
+impl Queues {
+    fn send_to_all(&self, item: impl Fn() -> Item) {
+        for sender in self.senders.iter().flatten() {
+            // A sink that has gone has failed the run.
+            let _ = sender.send(item());
+        }
+    }
 }
 
 /// How far each sink has come.
@@ -137,6 +166,22 @@ impl SinkHub {
         metrics: Arc<dyn SinkObserver>,
         control: Control,
     ) -> ProcessorResult<SinkHub> {
+        Self::start_with(sinks, retry, metrics, control, None)
+    }
+
+    /// The same for a job that takes checkpoints.
+    pub fn start_with(
+        sinks: Vec<impl Into<RoutedSink>>,
+        retry: RetryPolicy,
+        metrics: Arc<dyn SinkObserver>,
+        control: Control,
+        epochs: Option<SinkEpochs>,
+    ) -> ProcessorResult<SinkHub> {
+        let (workers, observer) = match &epochs {
+            Some(epochs) => (epochs.workers, Some(Arc::clone(&epochs.observer))),
+            None => (0, None),
+        };
+        let mut recoveries = epochs.into_iter().flat_map(|epochs| epochs.recoveries);
         let progress = Arc::new(Progress {
             acknowledged: sinks.iter().map(|_| AtomicU64::new(0)).collect(),
             announced: AtomicU64::new(0),
@@ -156,16 +201,46 @@ impl SinkHub {
                 queue,
                 attempts: Attempts { context: context.clone(), policy: retry },
                 progress: Arc::clone(&progress),
+                epochs: observer.clone(),
+                recovery: recoveries.next(),
                 unflushed: Vec::new(),
                 unflushed_rows: 0,
                 unflushed_since: Instant::now(),
+                kept: Vec::new(),
             };
             senders.push(sender);
             let thread = LaneThread::start(context.name(), move || lane.run())?;
             lanes.push((context, thread));
         }
-        let queues = Mutex::new(Queues { last: Ticket(0), rows: 0, senders: Some(senders) });
-        Ok(SinkHub { shared: Arc::new(Shared { queues, progress, lanes, takes: routes }) })
+        let ending = (Epoch::FIRST, 0);
+        let queues = Mutex::new(Queues { last: Ticket(0), rows: 0, senders: Some(senders), ending });
+        Ok(SinkHub { shared: Arc::new(Shared { queues, progress, lanes, takes: routes, workers }) })
+    }
+
+    /// A worker has handed over all results of `epoch`, and hands over none of a later one before all workers have. Each calls it once
+    /// an epoch.
+    pub fn end_epoch(&self, epoch: Epoch) {
+        let mut queues = self.shared.queues.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (ending, workers) = &mut queues.ending;
+        if *ending != epoch {
+            debug_assert_eq!(*workers % self.shared.workers.max(1), 0, "epoch {ending:?} has not ended on all workers");
+            (*ending, *workers) = (epoch, 0);
+        }
+        *workers += 1;
+        if *workers == self.shared.workers {
+            queues.send_to_all(|| Item::EpochEnds(epoch));
+        }
+    }
+
+    /// The checkpoint of `epoch` is published.
+    pub fn commit(&self, epoch: Epoch) {
+        let queues = self.shared.queues.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        queues.send_to_all(|| Item::Commit(epoch));
+    }
+
+    /// How many sinks there are.
+    pub fn sinks(&self) -> usize {
+        self.shared.lanes.len()
     }
 
     /// Hands a batch to every sink that takes it; never blocks. After [`SinkHub::finish`] the batch is dropped and its ticket is never
@@ -186,7 +261,7 @@ impl SinkHub {
             };
             context.handed_over(rows.len() as u64);
             // A sink that has gone has failed the run.
-            let _ = sender.send(Submitted { ticket, rows, at });
+            let _ = sender.send(Item::Batch(Submitted { ticket, rows, at }));
         }
         ticket
     }
@@ -269,114 +344,6 @@ fn own_name(name: &str, others: &[(SinkContext, LaneThread)]) -> String {
     let is_taken = |name: &str| others.iter().any(|(other, _)| other.name() == name);
     let numbered = (2..).map(|number| format!("{name}-{number}"));
     std::iter::once(name.to_owned()).chain(numbered).find(|name| !is_taken(name)).unwrap_or_default()
-}
-
-/// One sink with its queue, on its thread.
-struct Lane {
-    index: usize,
-    sink: Box<dyn ResultSink>,
-    queue: Receiver<Submitted>,
-    attempts: Attempts,
-    progress: Arc<Progress>,
-    unflushed: Vec<Submitted>,
-    unflushed_rows: u64,
-    /// When the first of them was written.
-    unflushed_since: Instant,
-}
-
-/// What the queue had.
-enum Next {
-    Batch(Submitted),
-    Empty,
-    Closed,
-}
-
-impl Lane {
-    fn run(mut self) {
-        // The reason is with the run or in the context; nothing is left to do here.
-        let _: Result<(), GaveUp> = self.work();
-    }
-
-    fn work(&mut self) -> Result<(), GaveUp> {
-        let context = self.attempts.context.clone();
-        self.attempts.once("opening", || self.sink.open(context.clone()))?;
-        loop {
-            let next = self.next();
-            if context.is_over() {
-                return Err(GaveUp);
-            }
-            match next {
-                Next::Batch(submitted) => self.write(submitted)?,
-                Next::Empty => self.flush()?,
-                Next::Closed => break,
-            }
-        }
-        self.flush()?;
-        if context.is_closing() {
-            self.attempts.retrying("closing", || self.sink.close())?;
-            context.set_closed();
-        }
-        Ok(())
-    }
-
-    /// Waits for a batch, but no longer than what is unflushed may wait.
-    fn next(&self) -> Next {
-        if self.unflushed.is_empty() {
-            return self.queue.recv().map_or(Next::Closed, Next::Batch);
-        }
-        let linger = self.sink.linger();
-        if linger.is_zero() {
-            return match self.queue.try_recv() {
-                Ok(submitted) => Next::Batch(submitted),
-                Err(TryRecvError::Empty) => Next::Empty,
-                Err(TryRecvError::Disconnected) => Next::Closed,
-            };
-        }
-        match self.queue.recv_deadline(self.unflushed_since + linger) {
-            Ok(submitted) => Next::Batch(submitted),
-            Err(RecvTimeoutError::Timeout) => Next::Empty,
-            Err(RecvTimeoutError::Disconnected) => Next::Closed,
-        }
-    }
-
-    fn write(&mut self, submitted: Submitted) -> Result<(), GaveUp> {
-        if submitted.rows.is_empty() {
-            self.pass_by(submitted);
-            return Ok(());
-        }
-        self.attempts.retrying("writing", || self.sink.write(&submitted.rows))?;
-        if self.unflushed.is_empty() {
-            self.unflushed_since = Instant::now();
-        }
-        self.unflushed_rows += submitted.rows.len() as u64;
-        self.unflushed.push(submitted);
-        let waited = self.unflushed_since.elapsed();
-        if self.unflushed_rows >= FLUSH_ROWS || waited >= FLUSH_INTERVAL.max(self.sink.linger()) {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    /// A ticket without rows for this sink is as durable as those before it.
-    fn pass_by(&mut self, submitted: Submitted) {
-        match self.unflushed.is_empty() {
-            true => self.progress.acknowledge(self.index, submitted.ticket),
-            false => self.unflushed.push(submitted),
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), GaveUp> {
-        let Some(last) = self.unflushed.last().map(|submitted| submitted.ticket) else { return Ok(()) };
-        self.attempts.retrying("flushing", || self.sink.flush())?;
-        let context = &self.attempts.context;
-        for submitted in self.unflushed.drain(..).filter(|submitted| !submitted.rows.is_empty()) {
-            context.took(submitted.at.elapsed());
-            context.delivered(submitted.rows.len() as u64);
-        }
-        self.unflushed_rows = 0;
-        self.progress.acknowledge(self.index, last);
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use super::*;
 use crate::error::ProcessorError;
 use crate::event::DefinitionIndex;
-use crate::sink::ResultValue;
 use crate::sink::context::NoObserver;
 use crate::sink::encode::tests::documented_row;
+use crate::sink::{ResultRow, ResultValue};
 use std::sync::atomic::AtomicBool;
 
 /// What a fake sink did, and what it is told to do.

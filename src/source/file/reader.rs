@@ -5,7 +5,7 @@ use super::progress::FileProgress;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::source::lines::{LineBuffer, NextLine};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +40,19 @@ impl Packing {
     }
 }
 
+/// How a file is read that was read up to a record before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// From that record on.
+    Record,
+    /// It has no such record: so many bytes, unpacked, are all of it.
+    End(u64),
+    /// There is no line that begins there: it is not the file that was read.
+    InsideALine,
+    /// It cannot be read twice, as a named pipe.
+    NoWayBack,
+}
+
 /// An open file.
 pub(super) struct FileReader {
     path: Arc<str>,
@@ -50,13 +63,19 @@ pub(super) struct FileReader {
 }
 
 impl FileReader {
-    pub(super) fn open(file: &InputFile, progress: &Arc<FileProgress>) -> ProcessorResult<Self> {
+    /// Opens a file to read the line at byte `start` of it, unpacked, and those behind; where there is none, says why. Of a packed
+    /// file the bytes before are read and thrown away.
+    pub(super) fn open(file: &InputFile, progress: &Arc<FileProgress>, start: u64) -> ProcessorResult<(Self, Reached)> {
         let path: Arc<str> = file.path.to_string_lossy().into();
         let failed = |error: io::Error| ProcessorError::Source(format!("cannot read the file {path}: {error}"));
         let mut raw = File::open(&file.path).map_err(failed)?;
         let mut first_bytes = [0; 4];
         let count = read_up_to(&mut raw, &mut first_bytes).map_err(failed)?;
         let packing = Packing::of(&file.path, &first_bytes[..count]);
+        let is_file = raw.metadata().map_err(failed)?.is_file();
+        if start > 0 && is_file && packing == Packing::Plain {
+            return Self::open_plain_at(raw, path, progress, start);
+        }
         let stored_read = Arc::new(AtomicU64::new(0));
         let whole = io::Cursor::new(first_bytes).take(count as u64).chain(raw);
         let counted = Counting { input: whole, here: stored_read.clone(), progress: progress.clone() };
@@ -71,7 +90,62 @@ impl FileReader {
                     .map_err(failed)?,
             ),
         };
-        Ok(Self { path, packing, input, stored_read, lines: LineBuffer::new() })
+        let mut reader = Self { path, packing, input, stored_read, lines: LineBuffer::at(start) };
+        let reached = match (start, is_file) {
+            (0, _) => Reached::Record,
+            (_, true) => reader.pass_over(start)?,
+            (_, false) => Reached::NoWayBack,
+        };
+        Ok((reader, reached))
+    }
+
+    /// Of a plain file only the byte before the line is looked at: that it ends the line before.
+    fn open_plain_at(
+        mut raw: File,
+        path: Arc<str>,
+        progress: &Arc<FileProgress>,
+        start: u64,
+    ) -> ProcessorResult<(Self, Reached)> {
+        let failed = |error: io::Error| ProcessorError::Source(format!("cannot read the file {path}: {error}"));
+        let length = raw.metadata().map_err(failed)?.len();
+        let mut before = [0];
+        raw.seek(SeekFrom::Start(start - 1)).map_err(failed)?;
+        let found = read_up_to(&mut raw, &mut before).map_err(failed)?;
+        let reached = match before {
+            _ if found == 0 => Reached::End(length),
+            [b'\n'] => Reached::Record,
+            // A last line need not end.
+            _ if start == length => Reached::Record,
+            _ => Reached::InsideALine,
+        };
+        progress.add_bytes(start.min(length));
+        let stored_read = Arc::new(AtomicU64::new(start));
+        let input = Box::new(Counting { input: raw, here: stored_read.clone(), progress: progress.clone() });
+        let packing = Packing::Plain;
+        Ok((Self { path, packing, input, stored_read, lines: LineBuffer::at(start) }, reached))
+    }
+
+    /// Reads up to the line at byte `start`.
+    fn pass_over(&mut self, start: u64) -> ProcessorResult<Reached> {
+        let mut buffer = vec![0; 64 << 10];
+        let (mut passed, mut last) = (0, b'\n');
+        while passed < start {
+            let space = usize::try_from(start - passed).unwrap_or(usize::MAX).min(buffer.len());
+            match retry_interrupted(|| self.input.read(&mut buffer[..space])) {
+                Ok(0) => return Ok(Reached::End(passed)),
+                Ok(count) => {
+                    passed += count as u64;
+                    last = buffer[count - 1];
+                }
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        if last == b'\n' {
+            return Ok(Reached::Record);
+        }
+        // A last line need not end.
+        self.fill()?;
+        Ok(if self.lines.is_exhausted() { Reached::Record } else { Reached::InsideALine })
     }
 
     /// How many bytes of the file, as it is stored, have been read.
@@ -86,6 +160,11 @@ impl FileReader {
             Packing::Plain => self.lines.offset(),
             _ => self.stored_bytes_read(),
         }
+    }
+
+    /// Where the next line begins, in bytes of the unpacked stream.
+    pub(super) fn next_line(&self) -> u64 {
+        self.lines.offset()
     }
 
     /// Hands up to `max` lines to `take`; how many it was, and whether there is more.
@@ -176,11 +255,18 @@ mod tests {
     use std::io::Write;
 
     fn open(path: &Path) -> ProcessorResult<FileReader> {
-        FileReader::open(&InputFile { path: path.into(), size: 0 }, &Arc::default())
+        open_at(path, 0).map(|(reader, _)| reader)
+    }
+
+    fn open_at(path: &Path, start: u64) -> ProcessorResult<(FileReader, Reached)> {
+        FileReader::open(&InputFile { path: path.into(), size: 0 }, &Arc::default(), start)
     }
 
     fn read_all(path: &Path) -> Result<Vec<(i64, String)>, String> {
-        let mut reader = open(path).map_err(|error| error.to_string())?;
+        rest_of(open(path).map_err(|error| error.to_string())?)
+    }
+
+    fn rest_of(mut reader: FileReader) -> Result<Vec<(i64, String)>, String> {
         let mut found = Vec::new();
         loop {
             let read = reader.read_lines(7, |line| {
@@ -238,6 +324,33 @@ mod tests {
             let mut reader = open(&path).unwrap();
             reader.read_lines(usize::MAX, |_| Ok(())).unwrap();
             assert_eq!(reader.stored_bytes_read(), bytes.len() as u64, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_from_any_of_its_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let ends = text();
+        let open_ended = &ends[..ends.len() - 1];
+        for text in [&ends[..], open_ended] {
+            let members = [gzip(&text[..1000]), gzip(&text[1000..])].concat();
+            let contents = [("a", text.to_vec()), ("b.gz", members), ("c.zst", zstd::encode_all(text, 1).unwrap())];
+            for (name, bytes) in contents {
+                let path = directory.path().join(name);
+                std::fs::write(&path, &bytes).unwrap();
+                let all = read_all(&path).unwrap();
+                for line in [0, 1, 2, 150, 299] {
+                    let (reader, reached) = open_at(&path, all[line].0 as u64).unwrap();
+                    assert_eq!(reached, Reached::Record, "{name}");
+                    assert_eq!(rest_of(reader).unwrap(), all[line..], "{name} from line {line}");
+                }
+                let length = text.len() as u64;
+                let (reader, reached) = open_at(&path, length).unwrap();
+                assert_eq!((reached, rest_of(reader).unwrap()), (Reached::Record, Vec::new()), "{name}");
+                let reached = |start| open_at(&path, start).unwrap().1;
+                assert_eq!(reached(length + 1), Reached::End(length), "{name}");
+                assert_eq!(reached(all[7].0 as u64 + 3), Reached::InsideALine, "{name}");
+            }
         }
     }
 

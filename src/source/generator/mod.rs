@@ -9,6 +9,10 @@
 //! With a `rate` the events are sent by the wall clock and their times follow it. Without one they come as fast as they are
 //! asked for, in a time of their own that starts at 2025-01-01T00:00:00Z and passes at 1,000 events a second on average (more by
 //! day, fewer by night): the same configuration then makes the same bytes.
+//!
+//! A job that goes on from a checkpoint passes over the events that it has had, which it makes again for that. Without a rate it
+//! goes on with the very events that it would have had next. With one it goes on at the present time, as live events do: those of
+//! the time between were never sent.
 
 mod model;
 mod source;

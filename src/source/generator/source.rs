@@ -4,8 +4,9 @@ use super::stream::EventStream;
 use crate::config::model::GeneratorConfig;
 use crate::error::ProcessorResult;
 use crate::event::{Offset, PartitionName, WorkerIndex};
-use crate::source::{Intake, NoOrigin, PartitionSlot, Polled, Source};
+use crate::source::{Intake, NoOrigin, PartitionSlot, Polled, Resume, Source, StartAt};
 use crate::time::EventTime;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Plays one worker's partitions: number i belongs to worker i modulo the number of workers.
@@ -14,14 +15,21 @@ pub struct GeneratorSource {
     /// Where there is a rate: what the wall clock said at the start, and since when it has run.
     clock: Option<(EventTime, Instant)>,
     announced: bool,
+    resume: Arc<Resume>,
+    /// How many partitions the job has, with the worker that looks for those that are gone.
+    all: Option<u32>,
 }
 
 struct Partition {
     number: u32,
     slot: PartitionSlot,
-    stream: EventStream,
+    /// `None` once it has ended.
+    stream: Option<EventStream>,
     offset: i64,
-    open: bool,
+}
+
+fn name_of(number: u32) -> PartitionName {
+    PartitionName { topic: "generator".into(), partition: number as i32 }
 }
 
 /// A worker need not come back sooner, however near the next event is.
@@ -32,15 +40,26 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 impl GeneratorSource {
     /// The source of worker `worker` of `peers`. Where there is a rate, the clock starts now.
     pub fn new(config: &GeneratorConfig, worker: WorkerIndex, peers: usize) -> Self {
-        let start = EventTime::now();
-        let partitions = (worker.0..config.partitions.get()).step_by(peers.max(1)).map(|number| Partition {
-            number,
-            slot: PartitionSlot(0),
-            stream: EventStream::new(config, number, start),
-            offset: 0,
-            open: true,
-        });
-        Self { partitions: partitions.collect(), clock: config.rate.map(|_| (start, Instant::now())), announced: false }
+        Self::resuming(config, worker, peers, Arc::default())
+    }
+
+    /// The same, from where `resume` says.
+    pub fn resuming(config: &GeneratorConfig, worker: WorkerIndex, peers: usize, resume: Arc<Resume>) -> Self {
+        let (start, since) = (EventTime::now(), Instant::now());
+        let partition = |number| {
+            let at = resume.start(&name_of(number));
+            let offset = match at {
+                StartAt::Record(next) => next.0,
+                StartAt::New | StartAt::Ended => 0,
+            };
+            let open = at != StartAt::Ended;
+            let stream = open.then(|| EventStream::behind(config, number, start, offset.unsigned_abs()));
+            Partition { number, slot: PartitionSlot(0), stream, offset }
+        };
+        let partitions = (worker.0..config.partitions.get()).step_by(peers.max(1)).map(partition).collect();
+        let clock = config.rate.map(|_| (start, since));
+        let all = (worker == WorkerIndex(0)).then(|| config.partitions.get());
+        Self { partitions, clock, announced: false, resume, all }
     }
 
     /// What the clock says: by the monotonic one, so that a change of the wall clock neither floods nor starves the job.
@@ -48,26 +67,33 @@ impl GeneratorSource {
         self.clock.map(|(start, since)| start.saturating_add(since.elapsed().into()))
     }
 
-    fn announce(&mut self, intake: &mut Intake) {
-        if !std::mem::replace(&mut self.announced, true) {
-            for partition in &mut self.partitions {
-                let name = PartitionName { topic: "generator".into(), partition: partition.number as i32 };
-                partition.slot = intake.open_partition(name, EventTime::MIN);
-            }
-            intake.set_ready();
+    fn announce(&mut self, intake: &mut Intake) -> ProcessorResult<()> {
+        if std::mem::replace(&mut self.announced, true) {
+            return Ok(());
         }
+        for partition in &mut self.partitions {
+            partition.slot = intake.open_partition(name_of(partition.number), EventTime::MIN);
+        }
+        if let Some(all) = self.all.take() {
+            for ended in self.resume.vanished(|name| (0..all).any(|number| name_of(number) == *name))? {
+                intake.open_partition(ended, EventTime::MIN);
+            }
+        }
+        intake.set_ready();
+        Ok(())
     }
 }
 
 /// Which partition sends next, and when.
 fn next_due(partitions: &[Partition]) -> Option<(usize, EventTime)> {
-    let due = partitions.iter().enumerate().filter_map(|(index, partition)| Some((partition.stream.due()?, index)));
+    let due = |(index, partition): (usize, &Partition)| Some((partition.stream.as_ref()?.due()?, index));
+    let due = partitions.iter().enumerate().filter_map(due);
     due.min().map(|(time, index)| (index, time))
 }
 
 impl Source for GeneratorSource {
     fn poll(&mut self, intake: &mut Intake, max_records: usize) -> ProcessorResult<Polled> {
-        self.announce(intake);
+        self.announce(intake)?;
         let now = self.now();
         let mut handed = 0;
         let mut pause = None;
@@ -80,17 +106,16 @@ impl Source for GeneratorSource {
                 break;
             }
             let partition = &mut self.partitions[index];
-            if let Some(payload) = partition.stream.next_payload() {
+            if let Some(payload) = partition.stream.as_mut().and_then(EventStream::next_payload) {
                 intake.record(partition.slot, Offset(partition.offset), payload, &NoOrigin)?;
                 partition.offset += 1;
                 handed += 1;
             }
         }
-        for partition in
-            self.partitions.iter_mut().filter(|partition| partition.open && partition.stream.due().is_none())
-        {
-            partition.open = false;
-            intake.close_partition(partition.slot);
+        for partition in &mut self.partitions {
+            if partition.stream.take_if(|stream| stream.due().is_none()).is_some() {
+                intake.close_partition(partition.slot);
+            }
         }
         Ok(match (handed, pause) {
             (0, Some(pause)) => Polled::Nothing(pause),

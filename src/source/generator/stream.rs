@@ -57,6 +57,20 @@ impl EventStream {
         }
     }
 
+    /// The same stream behind its first `passed` events. Where there is a rate, the next one is sent at `start`, or a little later.
+    pub fn behind(config: &GeneratorConfig, partition: u32, start: EventTime, passed: u64) -> Self {
+        let interval = Self::new(config, partition, start).interval_millis;
+        // The clock is as far behind as the events took, so that the next one is due now.
+        let begun = start.as_millis() - (interval * passed as f64).round() as i64;
+        let mut stream = Self::new(config, partition, EventTime::from_millis(begun));
+        for _ in 0..passed {
+            if stream.next_payload().is_none() {
+                break;
+            }
+        }
+        stream
+    }
+
     /// When the next event is to be sent; `None` when there is none.
     pub fn due(&self) -> Option<EventTime> {
         (self.remaining != Some(0)).then(|| self.now())
@@ -231,6 +245,27 @@ pub(super) mod tests {
         let worst = worst.max().unwrap();
         assert!((4_000..=5_000).contains(&worst), "{worst}");
         assert!(times[0] > VIRTUAL_START_MILLIS - 5_001 && times[0] <= VIRTUAL_START_MILLIS);
+    }
+
+    #[test]
+    fn behind_some_events_come_those_that_would_have_come_next() {
+        let config = GeneratorConfig { late_share: 0.01, malformed_share: 0.01, count: Some(3_000), ..config() };
+        let all = payloads(&config, 0);
+        for passed in [0, 1, 1_000, 2_999, 3_000, 5_000] {
+            let mut stream = EventStream::behind(&config, 0, EventTime::from_millis(1), passed);
+            let rest: Vec<Vec<u8>> = std::iter::from_fn(|| stream.next_payload().map(<[u8]>::to_vec)).collect();
+            assert!(rest == all[all.len().min(passed as usize)..], "{passed}");
+        }
+    }
+
+    #[test]
+    fn with_a_rate_the_next_event_is_due_at_once_and_the_count_goes_on() {
+        let config = GeneratorConfig { rate: Some(100.0), count: Some(50), disorder: Duration::ZERO, ..config() };
+        let now = EventTime::from_millis(1_790_000_000_000);
+        let mut stream = EventStream::behind(&config, 0, now, 40);
+        assert_eq!(stream.due(), Some(now));
+        assert!(String::from_utf8_lossy(stream.next_payload().unwrap()).contains(&now.to_string()));
+        assert_eq!(std::iter::from_fn(|| stream.next_payload().map(|_| ())).count(), 9);
     }
 
     #[test]

@@ -59,6 +59,12 @@ pub(super) fn start(committed: Option<Offset>, available: Available, reset: Offs
     }
 }
 
+/// Decides where to go on from a checkpoint, or says which offset that can be read is nearest.
+pub(super) fn go_on(next: Offset, available: Available) -> Result<Offset, Offset> {
+    let nearest = next.clamp(available.low, available.high);
+    if nearest == next { Ok(next) } else { Err(nearest) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +107,15 @@ mod tests {
     fn without_a_commit_the_configured_end_decides() {
         assert_eq!(start(None, AVAILABLE, OffsetReset::Earliest), Start::Fresh(Offset(100)));
         assert_eq!(start(None, AVAILABLE, OffsetReset::Latest), Start::Fresh(Offset(200)));
+    }
+
+    #[test]
+    fn a_checkpoint_is_gone_on_from_exactly_or_from_what_is_nearest() {
+        for offset in [100, 150, 200] {
+            assert_eq!(go_on(Offset(offset), AVAILABLE), Ok(Offset(offset)));
+        }
+        assert_eq!(go_on(Offset(99), AVAILABLE), Err(Offset(100)));
+        assert_eq!(go_on(Offset(201), AVAILABLE), Err(Offset(200)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::assignment::Available;
 use super::batch::metadata_of;
-use super::commit_metadata;
+use super::commit_metadata::{self, Meaning};
 use super::context::{Client, error_text};
 use crate::error::ProcessorError;
 use crate::event::Offset;
@@ -50,6 +50,8 @@ pub(super) struct Committed {
     pub offsets: Vec<Option<Offset>>,
     /// The latest of all partitions' [`commit_metadata`]; [`EventTime::MIN`] where there is none.
     pub closed_before: EventTime,
+    /// Whether some were left out because they are of use together with a checkpoint alone.
+    pub of_checkpoints: bool,
 }
 
 /// Asks the brokers.
@@ -95,22 +97,28 @@ impl Brokers {
     /// What the group has committed for these partitions.
     pub(super) fn committed(&self, partitions: &[PartitionId]) -> Result<Committed, NoAnswer> {
         if partitions.is_empty() {
-            return Ok(Committed { offsets: Vec::new(), closed_before: EventTime::MIN });
+            return Ok(Committed { offsets: Vec::new(), closed_before: EventTime::MIN, of_checkpoints: false });
         }
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for id in partitions {
             list.add_partition(&self.topics[id.topic], id.partition);
         }
         let list = self.client.committed_offsets(list, PATIENCE).map_err(|error| self.no_answer(&error))?;
-        let mut committed = Committed { offsets: Vec::with_capacity(partitions.len()), closed_before: EventTime::MIN };
+        let offsets = Vec::with_capacity(partitions.len());
+        let mut committed = Committed { offsets, closed_before: EventTime::MIN, of_checkpoints: false };
         for id in partitions {
-            let topic: &str = &self.topics[id.topic];
-            committed.offsets.push(self.offset_in(&list, *id)?);
-            if let Some(closed_before) =
-                metadata_of(&list, topic, id.partition).and_then(|text| commit_metadata::parse(&text))
-            {
-                committed.closed_before = committed.closed_before.max(closed_before);
-            }
+            let offset = self.offset_in(&list, *id)?;
+            let metadata = metadata_of(&list, &self.topics[id.topic], id.partition);
+            committed.offsets.push(match commit_metadata::parse(&metadata.unwrap_or_default()) {
+                Meaning::Needed(closed_before) => {
+                    committed.closed_before = committed.closed_before.max(closed_before);
+                    offset
+                }
+                Meaning::Checkpoint => {
+                    committed.of_checkpoints = true;
+                    None
+                }
+            });
         }
         Ok(committed)
     }

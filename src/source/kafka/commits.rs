@@ -1,17 +1,17 @@
 //! Which offsets are still to be committed: plain data, apart from I/O.
 
 use super::brokers::PartitionId;
+use super::commit_metadata::Meaning;
 use crate::event::Offset;
-use crate::time::EventTime;
 use std::collections::BTreeMap;
 
 /// What is committed for a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Commit {
-    /// The first record that is still needed.
+    /// The first record that is still needed, or that a checkpoint goes on with.
     pub offset: Offset,
-    /// See [`super::commit_metadata`].
-    pub closed_before: EventTime,
+    /// Which of the two.
+    pub meaning: Meaning,
 }
 
 /// Offsets on their way to the group. At most one request is under way, so that an older one cannot overtake a newer one.
@@ -62,7 +62,7 @@ mod tests {
     }
 
     fn commit(offset: i64) -> Commit {
-        Commit { offset: Offset(offset), closed_before: EventTime::MIN }
+        Commit { offset: Offset(offset), meaning: Meaning::Checkpoint }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! How it fails: what waiting may mend is asked again with growing pauses; what it cannot mend (a missing topic, a refused group)
 //! goes to the worker as the error of the run; a panic becomes [`crate::runtime::Control::fail`].
 
-use super::assignment::{self, Start};
+use super::assignment::{self, Available, Start};
 use super::batch::{FetchQueue, Waker};
 use super::brokers::{Brokers, NoAnswer, PartitionId, TopicState};
 use super::commit_metadata;
@@ -18,7 +18,8 @@ use super::context::{Events, error_text};
 use super::reach::Reach;
 use crate::config::OffsetReset;
 use crate::error::{ProcessorError, ProcessorResult};
-use crate::event::{Offset, WorkerIndex};
+use crate::event::{Offset, PartitionName, WorkerIndex};
+use crate::source::Resume;
 use crate::time::EventTime;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rdkafka::consumer::Consumer;
@@ -79,6 +80,16 @@ pub(super) struct Opening {
     pub begin: Offset,
     /// For the intake.
     pub closed_before: EventTime,
+    /// Where it goes on from a checkpoint: what became of its idleness.
+    pub gone_on: Option<GoneOn>,
+}
+
+/// How a partition goes on from a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GoneOn {
+    /// It was idle, and a broker said at that time that nothing has come since. Being idle in the checkpoint alone proves nothing:
+    /// what came while nobody read must hold the frontier back as it would have done.
+    pub idle: Option<Instant>,
 }
 
 /// Partitions that the worker is to read from now on, if any.
@@ -95,6 +106,7 @@ pub(super) struct Settings {
     pub reset: OffsetReset,
     pub wait_for_topics: bool,
     pub refresh: Duration,
+    pub resume: Arc<Resume>,
 }
 
 /// The helper's side of the channels, and its knowledge.
@@ -226,10 +238,63 @@ impl Helper {
             .enumerate()
             .flat_map(|(topic, count)| (0..*count).map(move |partition| PartitionId { topic, partition }))
             .collect();
+        let (openings, closed_before) = match self.settings.resume.is_restored {
+            true => (self.go_on(&all, &counts)?, EventTime::MIN),
+            false => self.begin(&all)?,
+        };
+        self.open(openings, closed_before).map_err(NoAnswer::Never)?;
+        self.known = counts;
+        Ok(None)
+    }
+
+    /// Where this worker's share of `all` partitions goes on from the checkpoint; those that it does not know were added since, and
+    /// are read from their beginning.
+    fn go_on(&self, all: &[PartitionId], counts: &[i32]) -> Result<Vec<Opening>, NoAnswer> {
+        let resume = &self.settings.resume;
+        let mine: Vec<PartitionId> = all.iter().copied().filter(|id| self.is_mine(*id)).collect();
+        let asked_at = Instant::now();
+        let available = self.brokers.available(&mine)?;
+        if self.settings.worker == WorkerIndex(0) {
+            let topic = |name: &PartitionName| self.brokers.topics.iter().position(|topic| *topic == name.topic);
+            let is_there =
+                |name: &PartitionName| topic(name).is_some_and(|topic| (0..counts[topic]).contains(&name.partition));
+            // A topic's partition never ends.
+            resume.vanished(is_there).map_err(NoAnswer::Never)?;
+        }
+        let opening = |(id, available): (PartitionId, Available)| {
+            let name = PartitionName { topic: self.brokers.topics[id.topic].clone(), partition: id.partition };
+            let Some(cut) = resume.cuts.get(&name) else {
+                let begin = available.low;
+                return Ok(Opening { id, begin, closed_before: EventTime::MIN, gone_on: None });
+            };
+            let begin = match assignment::go_on(cut.next, available) {
+                Ok(next) => next,
+                Err(nearest) => {
+                    let missing = u64::try_from(nearest.0 - cut.next.0).ok();
+                    resume.lose(&name, missing, || out_of_range(cut.next, available)).map_err(NoAnswer::Never)?;
+                    nearest
+                }
+            };
+            let idle = (cut.idle && begin == cut.next && begin == available.high).then_some(asked_at);
+            Ok(Opening { id, begin, closed_before: EventTime::MIN, gone_on: Some(GoneOn { idle }) })
+        };
+        mine.into_iter().zip(available).map(opening).collect()
+    }
+
+    /// Where this worker's share of `all` partitions begins without a checkpoint, and what an earlier run has completed.
+    fn begin(&self, all: &[PartitionId]) -> Result<(Vec<Opening>, EventTime), NoAnswer> {
         // Of all partitions, because what is closed is closed for the whole job.
-        let committed = self.brokers.committed(&all)?;
+        let committed = self.brokers.committed(all)?;
+        if committed.of_checkpoints {
+            tracing::warn!(
+                target: "kafka",
+                "the offsets of group {:?} are those of a checkpoint that is not restored: windows that were open then would lack \
+                 events, so reading begins where auto_offset_reset says",
+                self.brokers.group
+            );
+        }
         let mine: Vec<(PartitionId, Option<Offset>)> =
-            all.into_iter().zip(committed.offsets).filter(|(id, _)| self.is_mine(*id)).collect();
+            all.iter().copied().zip(committed.offsets).filter(|(id, _)| self.is_mine(*id)).collect();
         let ids: Vec<PartitionId> = mine.iter().map(|(id, _)| *id).collect();
         let available = self.brokers.available(&ids)?;
         let openings = mine
@@ -246,12 +311,10 @@ impl Helper {
                         id.partition, available.low, available.high
                     );
                 }
-                Opening { id, begin: start.offset(), closed_before: committed.closed_before }
+                Opening { id, begin: start.offset(), closed_before: committed.closed_before, gone_on: None }
             })
             .collect();
-        self.open(openings, committed.closed_before).map_err(NoAnswer::Never)?;
-        self.known = counts;
-        Ok(None)
+        Ok((openings, committed.closed_before))
     }
 
     fn is_mine(&self, id: PartitionId) -> bool {
@@ -428,7 +491,7 @@ impl Helper {
         let openings = added
             .into_iter()
             .zip(available)
-            .map(|(id, available)| Opening { id, begin: available.low, closed_before: EventTime::MIN })
+            .map(|(id, available)| Opening { id, begin: available.low, closed_before: EventTime::MIN, gone_on: None })
             .collect::<Vec<_>>();
         if !openings.is_empty() {
             self.open(openings, EventTime::MIN)?;
@@ -445,7 +508,7 @@ impl Helper {
         let positions = waiting.iter().map(|(id, commit)| (*id, rdkafka::Offset::Offset(commit.offset.0)));
         let sent = self.brokers.list(positions).map_err(|error| error_text(&error)).and_then(|list| {
             for (id, commit) in waiting {
-                let metadata = commit_metadata::format(commit.closed_before);
+                let metadata = commit_metadata::format(commit.meaning);
                 if let Some(mut element) = list.find_partition(&self.brokers.topics[id.topic], id.partition)
                     && !metadata.is_empty()
                 {
@@ -483,4 +546,13 @@ impl Helper {
         }
         Ok(())
     }
+}
+
+fn out_of_range(wanted: Offset, available: Available) -> String {
+    let Available { low, high } = available;
+    let why = match wanted < low {
+        true => "retention has deleted the records between",
+        false => "the topic was made anew, or has lost records",
+    };
+    format!("the checkpoint goes on at offset {wanted}, and the partition has {low} to {high}: {why}")
 }

@@ -54,10 +54,22 @@ impl Idleness {
         Self { timeout, state: State::Reading, end: Offset(-1), last_asked: None }
     }
 
+    /// Of a partition that was idle at its position `end` when it was read last, and of which a broker said at `confirmed` that this
+    /// is the end still: nothing has come since then.
+    pub(super) fn still_idle(timeout: Option<Duration>, end: Offset, confirmed: Instant) -> Self {
+        let state = if timeout.is_some() { State::Idle { confirmed } } else { State::Reading };
+        Self { timeout, state, end, last_asked: None }
+    }
+
+    /// Whether it is idle.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle { .. })
+    }
+
     /// A record came. Answers whether the partition was idle.
     #[inline]
     pub(super) fn record(&mut self) -> bool {
-        let was_idle = matches!(self.state, State::Idle { .. });
+        let was_idle = self.is_idle();
         self.state = State::Reading;
         was_idle
     }
@@ -66,7 +78,12 @@ impl Idleness {
     ///
     /// At a new end the silence begins anew: something moved it (a transaction's marker, where no record came).
     pub(super) fn end_reached(&mut self, end: Offset, now: Instant) -> IdleAction {
-        let was_idle = matches!(self.state, State::Idle { .. });
+        let was_idle = self.is_idle();
+        if was_idle && end == self.end {
+            // The first fetch after a restart.
+            self.state = State::Idle { confirmed: now };
+            return IdleAction::None;
+        }
         self.end = end;
         self.state = State::AtEnd { since: now };
         if was_idle { IdleAction::Set(false) } else { IdleAction::None }
@@ -284,6 +301,23 @@ mod tests {
         assert!(scene.idleness.record());
         assert!(!scene.idleness.record());
         assert_eq!(scene.tick(60_000), IdleAction::None);
+    }
+
+    #[test]
+    fn what_was_idle_and_has_not_moved_is_idle_still() {
+        let start = Instant::now();
+        let mut scene = Scene { idleness: Idleness::still_idle(Some(TIMEOUT), END, start), start };
+        assert!(scene.idleness.is_idle());
+        scene.end(100);
+        assert!(scene.idleness.is_idle(), "the first fetch finds the same end");
+        // It is a lease like any other.
+        assert_eq!(scene.tick(5_100), IdleAction::Ask);
+        assert_eq!(scene.answer(END, 5_100, 5_101), IdleAction::None);
+        assert_eq!(scene.answer(Offset(43), 10_000, 10_001), IdleAction::Set(false));
+
+        let mut moved = Idleness::still_idle(Some(TIMEOUT), END, start);
+        assert_eq!(moved.end_reached(Offset(44), start), IdleAction::Set(false));
+        assert!(!Idleness::still_idle(None, END, start).is_idle());
     }
 
     #[test]

@@ -17,6 +17,12 @@
 //! came mixed): reading them again must not open those windows again.
 //! To read everything again use another `group_id`, or reset the group's offsets with Kafka's tools, which drops the metadata.
 //!
+//! A job that goes on from a checkpoint begins at its cuts instead, whatever the group has committed; a partition that the
+//! checkpoint does not know was added meanwhile and is read from its beginning. What a checkpoint has cut is committed when it is
+//! published, for programs that show lag. Such an offset is marked: a run that does not restore the checkpoint begins where
+//! `auto_offset_reset` says, since windows that were open at the cut would lack the events before it. A partition that was idle
+//! at the cut is idle still only if a broker says that nothing has come since.
+//!
 //! A partition is idle only on evidence: it was read to its end, was silent for `idle_timeout`, and after that a broker said
 //! that the end is still the same. While it is idle a broker has to say so again and again; see `idleness.rs`.
 //!
@@ -31,6 +37,8 @@
 //!   with `wait_for_topics` a missing topic is waited for.
 //! - A committed offset that is not there (deleted by retention; the topic was made anew) is a warning with the range that is,
 //!   and `auto_offset_reset` decides. The same while running, where librdkafka does it.
+//! - A cut whose record is not there any more, or a partition that is gone, is refused with the range that is there; with
+//!   `--accept-loss` reading goes on at what is nearest, see [`Resume`](crate::source::Resume).
 //! - A batch whose checksum is wrong ends the run: going on would leave its records out of the results without a trace.
 //! - A commit that fails is a warning and is tried again; the last one, at the end, for five seconds.
 //! - A panic of the helper thread ends the run with its reason.

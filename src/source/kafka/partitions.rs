@@ -81,6 +81,11 @@ impl Partitions {
         self.list.iter().find(|partition| partition.slot == slot)
     }
 
+    /// By its name.
+    pub(super) fn by_name(&self, name: &PartitionName) -> Option<&Partition> {
+        self.list.iter().find(|partition| partition.name == *name)
+    }
+
     /// The topic of a partition.
     pub(super) fn handle(&self, id: PartitionId) -> &TopicHandle {
         &self.topics[id.topic].handle

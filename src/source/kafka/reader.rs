@@ -3,20 +3,22 @@
 use super::batch::{BatchReader, FetchQueue, Record, RecordKind, TopicHandle, Waker};
 use super::brokers::{Brokers, PartitionId};
 use super::client_config::consumer_config;
+use super::commit_metadata::Meaning;
 use super::commit_queue::CommitQueue;
 use super::commits::{Commit, Commits};
 use super::context::{Client, ReaderContext, creation_error};
-use super::helper::{Helper, Notice, Opening, Openings, Question, Request, Settings};
+use super::helper::{GoneOn, Helper, Notice, Opening, Openings, Question, Request, Settings};
 use super::idleness::{IdleAction, Idleness};
 use super::observer::SourceObserver;
 use super::partitions::{Partition, Partitions};
 use super::reach::Reach;
 use super::receiver::RecordReceiver;
+use crate::checkpoint::PartitionCut;
 use crate::config::ConsumerConfig;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{Offset, PartitionName, WorkerIndex};
 use crate::runtime::Control;
-use crate::source::{Intake, Polled, Settled, Source};
+use crate::source::{Intake, Polled, Resume, Settled, Source};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
@@ -57,6 +59,8 @@ pub struct KafkaSourceOptions {
     pub waker: Waker,
     /// Told of lag and of brokers that do not answer.
     pub observer: Arc<dyn SourceObserver>,
+    /// Where reading goes on.
+    pub resume: Arc<Resume>,
 }
 
 /// One worker's reader of its share of the topics' partitions. See the [module](super).
@@ -93,8 +97,18 @@ impl KafkaSource {
     /// Errors: [`ProcessorError::Config`] for a property that librdkafka does not take or a topic that cannot be one,
     /// [`ProcessorError::Runtime`] where no thread can be started.
     pub fn new(options: KafkaSourceOptions) -> ProcessorResult<Self> {
-        let KafkaSourceOptions { consumer, job, buffer_size, worker, workers, idle_timeout, control, waker, observer } =
-            options;
+        let KafkaSourceOptions {
+            consumer,
+            job,
+            buffer_size,
+            worker,
+            workers,
+            idle_timeout,
+            control,
+            waker,
+            observer,
+            resume,
+        } = options;
         let config = consumer_config(&consumer, &job, worker, buffer_size)?;
         let topics = sorted_topics(&consumer)?;
         let client: Client = config.create_with_context(ReaderContext::default()).map_err(|e| creation_error(&e))?;
@@ -112,6 +126,7 @@ impl KafkaSource {
                 reset: consumer.auto_offset_reset,
                 wait_for_topics: consumer.wait_for_topics,
                 refresh: refresh_interval(&config),
+                resume,
             },
             brokers: Brokers {
                 client: client.clone(),
@@ -210,10 +225,11 @@ impl KafkaSource {
                     let end = Offset(record.offset());
                     // Transaction markers and compacted records leave the position behind the end; there is nothing between.
                     partition.position = end.0;
+                    let slot = partition.slot;
                     if partition.idleness.end_reached(end, Instant::now()) == IdleAction::Set(false) {
-                        let slot = partition.slot;
                         receiver.set_idle(slot, false);
                     }
+                    receiver.set_next(slot, end);
                 }
                 RecordKind::Error => state.partition_error(&record, receiver)?,
             }
@@ -245,10 +261,17 @@ impl State {
     fn take_openings<R: RecordReceiver>(&mut self, receiver: &mut R) {
         while let Ok(openings) = self.openings.try_recv() {
             receiver.note_closed(openings.closed_before);
-            for Opening { id, begin, closed_before } in openings.partitions {
+            for Opening { id, begin, closed_before, gone_on } in openings.partitions {
                 let name = PartitionName { topic: self.topics[id.topic].clone(), partition: id.partition };
                 let slot = receiver.open_partition(name.clone(), closed_before);
-                let idleness = Idleness::new(self.idle_timeout);
+                receiver.set_next(slot, begin);
+                let idleness = match gone_on {
+                    Some(GoneOn { idle: Some(confirmed) }) => Idleness::still_idle(self.idle_timeout, begin, confirmed),
+                    _ => Idleness::new(self.idle_timeout),
+                };
+                if gone_on.is_some() {
+                    receiver.set_idle(slot, idleness.is_idle());
+                }
                 self.partitions.add(Partition { id, name, slot, position: begin.0, idleness });
             }
             receiver.set_ready();
@@ -378,7 +401,20 @@ impl Source for KafkaSource {
         }
         for Settled { slot, offset, closed_before } in settled {
             if let Some(partition) = self.state.partitions.by_slot(*slot) {
-                let commit = Commit { offset: *offset, closed_before: *closed_before };
+                let commit = Commit { offset: *offset, meaning: Meaning::Needed(*closed_before) };
+                // Where the helper has ended, the run ends with its reason.
+                let _ = self.state.requests.send(Request::Commit(partition.id, commit));
+            }
+        }
+    }
+
+    fn checkpointed(&mut self, cuts: &[PartitionCut]) {
+        if !self.state.commits {
+            return;
+        }
+        for cut in cuts {
+            if let Some(partition) = self.state.partitions.by_name(&cut.name) {
+                let commit = Commit { offset: cut.next, meaning: Meaning::Checkpoint };
                 // Where the helper has ended, the run ends with its reason.
                 let _ = self.state.requests.send(Request::Commit(partition.id, commit));
             }

@@ -32,6 +32,11 @@ pub trait RecordReceiver {
 
     /// See [`Intake::set_idle`].
     fn set_idle(&mut self, slot: PartitionSlot, idle: bool);
+
+    /// See [`Intake::set_next`]. Whoever takes no checkpoints need not know.
+    fn set_next(&mut self, slot: PartitionSlot, next: Offset) {
+        let _ = (slot, next);
+    }
 }
 
 impl RecordReceiver for Intake {
@@ -64,5 +69,9 @@ impl RecordReceiver for Intake {
 
     fn set_idle(&mut self, slot: PartitionSlot, idle: bool) {
         Intake::set_idle(self, slot, idle);
+    }
+
+    fn set_next(&mut self, slot: PartitionSlot, next: Offset) {
+        Intake::set_next(self, slot, next);
     }
 }

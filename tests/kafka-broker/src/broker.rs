@@ -201,12 +201,8 @@ impl Broker {
             .set("enable.partition.eof", "true")
             .create()
             .expect("a consumer");
-        let metadata = consumer.fetch_metadata(Some(topic), START_PATIENCE).expect("the broker answers");
-        let partitions = i32::try_from(metadata.topics()[0].partitions().len()).expect("few partitions");
-        let mut list = TopicPartitionList::new();
-        for partition in 0..partitions {
-            list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
-        }
+        let list = self.beginning_of(&consumer, topic);
+        let partitions = list.count();
         consumer.assign(&list).expect("an assignment");
         let mut records: BTreeMap<(i32, i64), ReadRecord> = BTreeMap::new();
         let (mut ended, until) = (0, Instant::now() + START_PATIENCE);
@@ -222,6 +218,52 @@ impl Broker {
             }
         }
         records.into_values().collect()
+    }
+
+    /// Reads committed records of a topic as they come, until `over` says so and nothing more comes for a while.
+    pub fn follow(&self, topic: &str, over: impl Fn() -> bool) -> Vec<ReadRecord> {
+        let consumer: BaseConsumer = self
+            .client()
+            .set("group.id", "follow")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed")
+            .create()
+            .expect("a consumer");
+        consumer.assign(&self.beginning_of(&consumer, topic)).expect("an assignment");
+        let mut records = Vec::new();
+        loop {
+            match consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => records.push(read_record(&message)),
+                // It goes on by itself.
+                Some(Err(_)) => {}
+                None if over() => return records,
+                None => {}
+            }
+        }
+    }
+
+    /// In how many partitions of a topic a transaction is open: what is committed ends before what is written.
+    pub fn open_transactions(&self, topic: &str) -> usize {
+        let ends = |isolation: &str| -> Vec<i64> {
+            let consumer: BaseConsumer =
+                self.client().set("group.id", "ends").set("isolation.level", isolation).create().expect("a consumer");
+            let partitions = self.beginning_of(&consumer, topic).count() as i32;
+            let end =
+                |partition| consumer.fetch_watermarks(topic, partition, START_PATIENCE).expect("the broker answers").1;
+            (0..partitions).map(end).collect()
+        };
+        let (committed, written) = (ends("read_committed"), ends("read_uncommitted"));
+        committed.iter().zip(&written).filter(|(committed, written)| committed != written).count()
+    }
+
+    fn beginning_of(&self, consumer: &BaseConsumer, topic: &str) -> TopicPartitionList {
+        let metadata = consumer.fetch_metadata(Some(topic), START_PATIENCE).expect("the broker answers");
+        let partitions = i32::try_from(metadata.topics()[0].partitions().len()).expect("few partitions");
+        let mut list = TopicPartitionList::new();
+        for partition in 0..partitions {
+            list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+        }
+        list
     }
 
     /// What a group has committed for a partition: offset and metadata.

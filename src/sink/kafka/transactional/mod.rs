@@ -269,6 +269,10 @@ impl ResultSink for TransactionalResults {
         result
     }
 
+    fn keeps_until_commit(&self) -> bool {
+        true
+    }
+
     fn wants_epoch_end(&self) -> bool {
         self.gathered.bytes >= ENOUGH_BYTES
     }

@@ -1,0 +1,119 @@
+//! The thread that publishes checkpoints: the commit point of each.
+//!
+//! The model: it is given the reports of all workers, makes the manifest of them, publishes it, and removes checkpoints that are
+//! older than those that are kept. How it fails: as the writers do, see [`Attempts`].
+
+use super::attempts::Attempts;
+use super::report::{SnapshotReport, manifest_of};
+use super::{CheckpointStore, Ending, Manifest, Voice};
+use crate::error::{ProcessorError, ProcessorResult};
+use crate::runtime::{Control, panic_message};
+use crate::time::Epoch;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often it looks whether the run is over.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A checkpoint to be published.
+pub struct Publication {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Why the epoch ended.
+    pub ending: Ending,
+    /// When its end was announced.
+    pub begun: Instant,
+    /// What the workers have reported, as JSON.
+    pub reports: Vec<String>,
+}
+
+/// What was published.
+#[derive(Clone, Copy, Debug)]
+pub struct Published {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// From the announcement to the commit point.
+    pub took: Duration,
+    /// Bytes of the whole checkpoint.
+    pub size: u64,
+    /// Bytes of records that were written for it.
+    pub written: u64,
+}
+
+/// What the publisher is made from.
+pub struct PublisherSettings {
+    /// A manifest without what is of one checkpoint alone.
+    pub template: Manifest,
+    /// Where checkpoints are.
+    pub checkpoints: CheckpointStore,
+    /// How many are kept.
+    pub retain: usize,
+    /// What is to be published.
+    pub publications: Receiver<Publication>,
+    /// Told of what is published, for the coordinator.
+    pub published: Sender<Epoch>,
+    /// Woken then.
+    pub voice: Voice,
+    /// How failures are met.
+    pub attempts: Attempts,
+    /// The run's switch.
+    pub control: Control,
+    /// Told as well, for metrics and the status.
+    pub observer: Box<dyn Fn(Published) + Send>,
+}
+
+/// Starts the thread.
+pub fn start_publisher(settings: PublisherSettings) -> ProcessorResult<JoinHandle<()>> {
+    let control = settings.control.clone();
+    std::thread::Builder::new()
+        .name("publish".into())
+        .spawn(move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&settings))) {
+                let reason = panic_message(&*panic);
+                control.fail(ProcessorError::Runtime(format!("the publisher of checkpoints panicked: {reason}")));
+            }
+        })
+        .map_err(|error| ProcessorError::io("cannot start the publisher of checkpoints", error))
+}
+
+fn run(settings: &PublisherSettings) {
+    loop {
+        let publication = match settings.publications.recv_timeout(LOOK) {
+            Ok(publication) => publication,
+            Err(RecvTimeoutError::Timeout) if !settings.attempts.is_over() => continue,
+            Err(_) => return,
+        };
+        match manifest(&settings.template, &publication) {
+            Ok(manifest) => {
+                if publish(settings, &publication, &manifest).is_none() {
+                    return;
+                }
+            }
+            Err(error) => return settings.control.fail(error),
+        }
+    }
+}
+
+fn manifest(template: &Manifest, publication: &Publication) -> ProcessorResult<Manifest> {
+    let reports = publication.reports.iter().map(|report| SnapshotReport::from_json(report));
+    let reports = reports.collect::<ProcessorResult<_>>()?;
+    Ok(manifest_of(template, publication.epoch, publication.ending, reports))
+}
+
+/// `None`: the run is over.
+fn publish(settings: &PublisherSettings, publication: &Publication, manifest: &Manifest) -> Option<()> {
+    let PublisherSettings { checkpoints, retain, published, voice, attempts, observer, .. } = settings;
+    attempts.until_it_works("publishing a checkpoint", || checkpoints.publish(manifest))?;
+    let (size, written) = (manifest.bytes(), manifest.snapshots.iter().map(|snapshot| snapshot.written.bytes).sum());
+    observer(Published { epoch: publication.epoch, took: publication.begun.elapsed(), size, written });
+    // Nobody listens where the run is over.
+    let _ = published.send(publication.epoch);
+    voice.wake();
+    // The new one counts, whatever becomes of the old ones: what cannot be removed now is at the next.
+    if let Err(error) = checkpoints.retain(*retain) {
+        tracing::warn!(target: "checkpoint", "old checkpoints cannot be removed: {error}");
+    }
+    Some(())
+}

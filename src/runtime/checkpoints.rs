@@ -1,0 +1,313 @@
+//! The checkpoints of a run, in one process: from the configuration to what workers and sinks go on from, and the threads that write.
+//!
+//! The model: before anything else is opened the checkpoint to go on from is chosen, checked and opened; the process's sinks recover
+//! from what it holds for them; each worker fills its windows from the records of its key groups, whichever worker wrote them; the
+//! sources begin at its cuts. One writer a worker and, in the first process, one publisher make the next checkpoints.
+
+use super::{Control, Topology};
+use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat};
+use crate::checkpoint::{
+    Attempts, CheckpointStore, Command, Coordinator, DefinitionSummary, FORMAT_VERSION, FirstEpoch, JobFingerprint,
+    Manifest, Part, ProcessIndex, Publication, PublisherSettings, Restored, Rules, SinkGathering, Voice, WorkerEpochs,
+    WorkerPort, WorkerStore, WriterSettings, first_epoch, key_groups_of, sink_recovery, start_publisher, start_writer,
+};
+use crate::config::{ProcessorConfig, StateBackendKind};
+use crate::error::{ProcessorError, ProcessorResult};
+use crate::event::{KEY_GROUPS, WorkerIndex};
+use crate::sink::{Generation, RoutedSink, Shard, SideOutputs, SinkEpochs, SinkHub};
+use crate::source::{Losses, Resume};
+use crate::time::{Epoch, EventTime};
+use crate::window::{ColdStore, MemoryLimit, Restore, WindowState};
+use chrono::Utc;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The least time between two checkpoints that are taken because somebody would welcome them.
+const LEAST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The checkpoints of a run, in this process.
+pub struct RunCheckpoints {
+    store: CheckpointStore,
+    restored: Option<Restored>,
+    resume: Arc<Resume>,
+    template: Manifest,
+    process: ProcessIndex,
+    threads: usize,
+    locals: Vec<Local>,
+    attempts: Attempts,
+    /// What the coordinator's seat is given; in the first process.
+    publisher: Mutex<Option<(Sender<Publication>, Receiver<Epoch>)>>,
+    threads_running: Mutex<Vec<JoinHandle<()>>>,
+    rules: Rules,
+    retain: usize,
+    /// Bytes that the windows of this process may take.
+    memory_limit: Option<usize>,
+    definitions: usize,
+}
+
+/// One worker of this process.
+struct Local {
+    store: WorkerStore,
+    voice: Voice,
+    /// Until the worker takes it.
+    parts: Mutex<Option<Sender<Part>>>,
+    /// Until the writer takes it.
+    taken: Mutex<Option<Receiver<Part>>>,
+}
+
+impl RunCheckpoints {
+    /// Opens what the job goes on from. `None` where it takes no checkpoints.
+    pub fn open(
+        config: &ProcessorConfig,
+        (fingerprint, definitions): (JobFingerprint, Vec<DefinitionSummary>),
+        topology: &Topology,
+        control: &Control,
+    ) -> ProcessorResult<Option<Self>> {
+        let (StateBackendKind::RocksDb, Some(path), Some(checkpoint_path)) =
+            (config.state.backend, &config.state.path, &config.state.checkpoint_path)
+        else {
+            return Ok(None);
+        };
+        let process = topology.process();
+        let store = match process.index {
+            0 => CheckpointStore::open(checkpoint_path)?,
+            _ => CheckpointStore::join(checkpoint_path)?,
+        };
+        let restored = restore(&store, &fingerprint, config)?;
+        if process.index == 0 {
+            store.remove_incomplete()?;
+        }
+        let local = |local: usize| {
+            let worker = process.index * topology.threads() + local;
+            let store = WorkerStore::create(&path.join(format!("worker-{worker}")))?;
+            let (parts, taken) = unbounded();
+            let (parts, taken) = (Mutex::new(Some(parts)), Mutex::new(Some(taken)));
+            Ok(Local { store, voice: Voice::default(), parts, taken })
+        };
+        let locals = (0..topology.threads()).map(local).collect::<ProcessorResult<_>>()?;
+        let resume = match &restored {
+            Some(restored) => Resume::from_cuts(restored.cuts()?, false, Losses::default()),
+            None => Resume::default(),
+        };
+        let before = restored.as_ref().map(Restored::manifest);
+        let template = Manifest {
+            epoch: Epoch::FIRST,
+            job: config.job.clone(),
+            generation: next_generation(before.map(|manifest| manifest.generation)),
+            created_at: Utc::now(),
+            program: format!("{} {}, format {FORMAT_VERSION}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
+            processes: process.count as u32,
+            workers: topology.peers() as u32,
+            key_groups: KEY_GROUPS,
+            fingerprint,
+            definitions,
+            max_out_of_orderness: config.watermark.max_out_of_orderness,
+            frontier: EventTime::MIN,
+            finished: false,
+            snapshots: Vec::new(),
+            sinks: Vec::new(),
+            transactional_shards: before.map_or_else(BTreeSet::new, |manifest| manifest.transactional_shards.clone()),
+        };
+        let failed = Arc::new(|_: &str, _: &str| ());
+        Ok(Some(Self {
+            store,
+            restored,
+            resume: Arc::new(resume),
+            template,
+            process: ProcessIndex(process.index as u16),
+            threads: topology.threads(),
+            locals,
+            attempts: Attempts::new(control.clone(), failed),
+            publisher: Mutex::default(),
+            threads_running: Mutex::default(),
+            rules: Rules {
+                workers: topology.peers(),
+                processes: process.count,
+                interval: config.checkpoint_interval,
+                timeout: config.checkpoint_timeout,
+                least_pause: LEAST_PAUSE,
+            },
+            retain: config.state.retain.get(),
+            memory_limit: config.state.memory_limit.map(|limit| usize::try_from(limit.0).unwrap_or(usize::MAX)),
+            definitions: config.window_definitions().len(),
+        }))
+    }
+
+    /// The checkpoint that the job goes on from.
+    pub fn restored(&self) -> Option<&Restored> {
+        self.restored.as_ref()
+    }
+
+    /// Where sources go on from.
+    pub fn resume(&self) -> Arc<Resume> {
+        Arc::clone(&self.resume)
+    }
+
+    /// Where the run begins.
+    pub fn first(&self) -> FirstEpoch {
+        let frontier = self.restored.as_ref().map_or(EventTime::MIN, |restored| restored.manifest().frontier);
+        FirstEpoch { epoch: first_epoch(self.restored.as_ref()), frontier }
+    }
+
+    /// How the sinks of this process take part.
+    pub fn sink_epochs(&mut self, sinks: &[RoutedSink]) -> ProcessorResult<SinkEpochs> {
+        let (processes, count) = (self.template.processes as u16, sinks.len());
+        let transactional = sinks.iter().enumerate().filter(|(_, routed)| routed.sink.keeps_until_commit());
+        for (sink, _) in transactional {
+            let shards = (0..processes).map(|process| Shard { sink: sink as u16, process });
+            self.template.transactional_shards.extend(shards);
+        }
+        let first = &self.locals[0];
+        let parts = lock(&first.parts).clone().expect("sinks are opened before workers begin");
+        let gathering = SinkGathering::new(self.process, count, parts, first.voice.clone());
+        let recovery = |sink| {
+            sink_recovery(self.restored.as_ref(), self.template.generation, sink as u16, self.process.0, processes)
+        };
+        let recoveries = (0..count).map(recovery).collect::<ProcessorResult<_>>()?;
+        Ok(SinkEpochs { observer: Arc::new(gathering), workers: self.threads, recoveries })
+    }
+
+    /// Starts the writers and, in the first process, the publisher.
+    pub fn start(&self, side_outputs: &SideOutputs, control: &Control) -> ProcessorResult<()> {
+        let mut running = Vec::new();
+        for (local, of) in self.locals.iter().enumerate() {
+            running.push(start_writer(WriterSettings {
+                worker: self.worker(local),
+                store: of.store.clone(),
+                checkpoints: self.store.clone(),
+                side_outputs: side_outputs.clone(),
+                parts: lock(&of.taken).take().expect("writers are started once"),
+                voice: of.voice.clone(),
+                attempts: self.attempts.clone(),
+                control: control.clone(),
+                is_first_of_process: local == 0,
+            })?);
+        }
+        if self.process.0 == 0 {
+            let (publish, publications) = unbounded();
+            let (published, answers) = unbounded();
+            running.push(start_publisher(PublisherSettings {
+                template: self.template.clone(),
+                checkpoints: self.store.clone(),
+                retain: self.retain,
+                publications,
+                published,
+                voice: self.locals[0].voice.clone(),
+                attempts: self.attempts.clone(),
+                control: control.clone(),
+                observer: Box::new(|_| ()),
+            })?);
+            *lock(&self.publisher) = Some((publish, answers));
+        }
+        lock(&self.threads_running).extend(running);
+        Ok(())
+    }
+
+    fn worker(&self, local: usize) -> WorkerIndex {
+        WorkerIndex((usize::from(self.process.0) * self.threads + local) as u32)
+    }
+
+    /// What the operators of a worker of this process share. Taken once, on its thread.
+    pub fn worker_epochs(&self, local: usize) -> WorkerEpochs {
+        let of = &self.locals[local];
+        let parts = lock(&of.parts).take().expect("a worker begins once");
+        WorkerEpochs::new(self.worker(local), self.first(), WorkerPort::new(parts, of.voice.clone(), local == 0))
+    }
+
+    /// The surroundings of a worker's operator for checkpoints.
+    pub fn operator(&self, local: usize, epochs: WorkerEpochs, hub: SinkHub) -> CheckpointSettings {
+        let seat = lock(&self.publisher).take_if(|_| local == 0).map(|(publish, published)| {
+            let begun = Rc::new(Cell::new(Instant::now()));
+            let announced = Rc::clone(&begun);
+            CoordinatorSeat {
+                coordinator: Coordinator::new(self.rules, self.first().epoch),
+                publish: Box::new(move |epoch, ending, reports| {
+                    // A publisher that has gone has failed the run.
+                    let _ = publish.send(Publication { epoch, ending, begun: begun.get(), reports });
+                }),
+                published,
+                observer: Box::new(move |command| {
+                    if let Command::Announce(epoch, ending) = command {
+                        announced.set(Instant::now());
+                        tracing::debug!(target: "checkpoint", "epoch {epoch} ends: {ending:?}");
+                    }
+                }),
+            }
+        });
+        CheckpointSettings { epochs, seat, hub, voice: self.locals[local].voice.clone() }
+    }
+
+    /// How much memory the windows of each definition may take on a worker of this process, and where the rest is read back.
+    pub fn memory_limit(&self, local: usize) -> Option<MemoryLimit> {
+        let bytes = self.memory_limit? / self.threads / self.definitions;
+        let cold = Rc::new(Cold(self.locals[local].store.clone()));
+        Some(MemoryLimit { bytes, cold })
+    }
+
+    /// Fills the windows of a worker of this process.
+    pub fn restore_windows(&self, local: usize) -> Option<Restore> {
+        let restored = self.restored.clone()?;
+        let groups = key_groups_of(self.worker(local), self.rules.workers);
+        Some(Box::new(move |states: &mut [WindowState]| {
+            for state in states {
+                restored.windows(state.definition(), groups.clone(), |key, value| state.restore(key, value))?;
+                state.finish_restore()?;
+            }
+            Ok(())
+        }))
+    }
+
+    /// Ends the threads, when the workers have ended.
+    pub fn finish(&self) {
+        self.attempts.give_up();
+        lock(&self.publisher).take();
+        self.locals.iter().for_each(|local| drop(lock(&local.parts).take()));
+        for thread in lock(&self.threads_running).drain(..) {
+            // What it had to say it has said; a panic of it has failed the run.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A worker's own database, for reading back what is not in memory.
+struct Cold(WorkerStore);
+
+impl ColdStore for Cold {
+    fn get(&self, key: &[u8]) -> ProcessorResult<Option<Vec<u8>>> {
+        self.0.get(key)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Higher than any before it, also where no checkpoint tells of an earlier start.
+fn next_generation(before: Option<Generation>) -> Generation {
+    let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0);
+    Generation(before.map_or(0, |before| before.0 + 1).max(now))
+}
+
+/// The checkpoint to go on from.
+fn restore(
+    store: &CheckpointStore,
+    fingerprint: &JobFingerprint,
+    config: &ProcessorConfig,
+) -> ProcessorResult<Option<Restored>> {
+    let listed = store.list()?;
+    let Some(newest) = listed.iter().rev().find_map(|listed| listed.state.manifest()) else { return Ok(None) };
+    let name = format!("checkpoint {} in {}", newest.epoch, store.root().display());
+    if newest.job != config.job {
+        return Err(ProcessorError::Refused(format!(
+            "{name} is of the job `{}`, and this is `{}`: name another state.checkpoint_path, or call the job as it was",
+            newest.job, config.job
+        )));
+    }
+    newest.fingerprint.check(fingerprint, &name)?;
+    Restored::open(store, newest.clone()).map(Some)
+}

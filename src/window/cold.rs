@@ -1,0 +1,104 @@
+//! State that is larger than memory: the accumulators of entries that nobody uses stay in the store until somebody does.
+//!
+//! The model: an entry that is as in the last stored snapshot can be read back from the store, so its accumulators may be dropped
+//! here; its place in the columns stays, what the accumulators own beside that goes. Who goes is decided by a clock's hand that goes
+//! around over all entries: it takes the mark of use from an entry that has one, and drops one that has none. Entries that have changed
+//! cannot be dropped before the next snapshot is stored, so where they are what holds the memory, a snapshot is asked for.
+//!
+//! Memory is measured now and then, as that looks at every entry: when a snapshot is stored, and after a number of rows that is a
+//! multiple of the number of entries.
+
+use super::record::{RecordContent, RecordView};
+use crate::aggregate::{AccumulatorId, AccumulatorStore};
+use crate::error::{ProcessorError, ProcessorResult};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Rows between two measurements, at least; and how many for each entry.
+const ROWS_AT_LEAST: usize = 16_384;
+const ROWS_PER_ENTRY: usize = 4;
+/// A snapshot is worth it when this part of what may be held could be dropped after it.
+const WORTH_A_SNAPSHOT: usize = 16;
+
+/// Where the records of stored snapshots are read: the worker's own database.
+pub trait ColdStore {
+    /// The value of a record, as of the last stored snapshot. It may block for as long as the disk takes.
+    fn get(&self, key: &[u8]) -> ProcessorResult<Option<Vec<u8>>>;
+}
+
+/// How much of the state may be in memory.
+#[derive(Clone)]
+pub struct MemoryLimit {
+    /// Bytes of the accumulators, see [`WindowState::heap_bytes`](super::WindowState::heap_bytes). A place in the columns stays for
+    /// every entry, so less than those need has no effect.
+    pub bytes: usize,
+    /// Where the rest is read back.
+    pub cold: Rc<dyn ColdStore>,
+}
+
+/// The memory of one definition.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub limit: Option<MemoryLimit>,
+    /// Whether there is a snapshot that is not stored: entries are clean then that cannot be read back yet.
+    pub in_flight: bool,
+    /// Rows since it was last measured.
+    pub rows: usize,
+    /// Whether it was found that a snapshot is worth it.
+    pub wants_snapshot: bool,
+    hand: usize,
+}
+
+impl Memory {
+    /// What may be held now.
+    pub(super) fn most_held(&self) -> usize {
+        match &self.limit {
+            Some(limit) if !self.in_flight => limit.bytes,
+            _ => usize::MAX,
+        }
+    }
+
+    /// Whether it is time to measure, with so many entries.
+    pub(super) fn is_due(&self, entries: usize) -> bool {
+        self.rows >= ROWS_AT_LEAST.max(entries * ROWS_PER_ENTRY)
+    }
+
+    /// Takes note of what is held, and of how much of it a snapshot would let go.
+    pub(super) fn measured(&mut self, held: usize, changed: usize) {
+        self.rows = 0;
+        let worth_it = |limit: &MemoryLimit| held > limit.bytes && changed >= limit.bytes / WORTH_A_SNAPSHOT;
+        self.wants_snapshot = !self.in_flight && self.limit.as_ref().is_some_and(worth_it);
+    }
+
+    /// The next place that the hand points to, of so many.
+    pub(super) fn next_place(&mut self, places: usize) -> usize {
+        let place = self.hand % places;
+        self.hand = place + 1;
+        place
+    }
+
+    /// Reads the accumulators of an entry from its record.
+    pub(super) fn read_back(
+        &self,
+        key: &[u8],
+        id: AccumulatorId,
+        fields: &[Arc<str>],
+        stores: &mut [AccumulatorStore],
+    ) -> ProcessorResult<()> {
+        let missing = || ProcessorError::State(format!("the record {} is not in the store", key.escape_ascii()));
+        let limit = self.limit.as_ref().ok_or_else(missing)?;
+        let value = limit.cold.get(key)?.ok_or_else(missing)?;
+        let RecordContent::Entry(entry) = RecordView::read(key, &value)?.content else { return Err(missing()) };
+        for (name, accumulators) in entry.fields {
+            let field = fields.iter().position(|known| **known == *name);
+            let field = field.ok_or_else(|| {
+                ProcessorError::State(format!(
+                    "the record {} has a field `{name}` that is not known",
+                    key.escape_ascii()
+                ))
+            })?;
+            stores[field].replace(id, accumulators)?;
+        }
+        Ok(())
+    }
+}

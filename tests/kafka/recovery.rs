@@ -1,0 +1,196 @@
+//! What tests of recovery have in common: a job with checkpoints that is fed while it runs, killed and started again, and what must
+//! have come out of it in the end.
+
+use crate::events::{BASE, event, results_text};
+use crate::program::{Program, Setup};
+use kafka_broker::{Broker, ReadRecord, TestRecord, fresh};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Partitions of the topic that is read, and of the one that is written.
+pub const PARTITIONS: i32 = 4;
+const RESULT_PARTITIONS: i32 = 3;
+/// Events of each partition that are fed at a time.
+const PORTION: i64 = 40;
+/// Milliseconds of event time between two events of a partition.
+const PACE: i64 = 100;
+
+/// The kinds of windows, with a lateness that some late events keep to.
+pub const KINDS: [(&str, &str); 3] = [
+    ("tumbling", "tumbling: {size: 2s, allowed_lateness: 10s}"),
+    ("sliding", "sliding: {size: 3s, slide: 1s, allowed_lateness: 10s}"),
+    ("session", "session: {gap: 400ms, allowed_lateness: 10s}"),
+];
+
+/// What is written, in Kafka's terms: the key, and the value without the time of firing; none is a tombstone.
+pub type Written = (String, Option<String>);
+
+/// A job that is killed and started again.
+pub struct Story {
+    pub broker: &'static Broker,
+    pub results: String,
+    setup: Setup,
+    folder: TempDir,
+    /// The texts of all events, by partition.
+    fed: Vec<Vec<String>>,
+    rng: ChaCha8Rng,
+    delivery: &'static str,
+}
+
+impl Story {
+    /// Of a job with these windows and delivery.
+    pub fn new(name: &str, windows: &str, delivery: &'static str, seed: u64) -> Self {
+        let broker = Broker::shared();
+        let topic = fresh(name);
+        let results = format!("{topic}-results");
+        broker.create_topic(&topic, PARTITIONS, &[]);
+        broker.create_topic(&results, RESULT_PARTITIONS, &[]);
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = |name: &str| folder.path().join(name);
+        let mut setup = Setup::new(broker.servers(), &topic, &results, &topic)
+            .with(format!(
+                "state: {{backend: rocksdb, path: {:?}, checkpoint_path: {:?}}}",
+                state("state"),
+                state("checkpoints")
+            ))
+            .with("checkpoint_interval: 150ms")
+            .with(format!("delivery: {delivery}"));
+        setup.job = topic.clone();
+        setup.windows = Some(windows.to_owned());
+        let fed = vec![Vec::new(); PARTITIONS as usize];
+        Self { broker, results, setup, folder, fed, rng: ChaCha8Rng::seed_from_u64(seed), delivery }
+    }
+
+    pub fn rng(&mut self) -> &mut impl Rng {
+        &mut self.rng
+    }
+
+    /// Where checkpoints are.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.folder.path().join("checkpoints")
+    }
+
+    /// Writes some more events of each partition: mostly in order, some out of it, some late.
+    pub fn feed(&mut self) {
+        let mut records = Vec::new();
+        for partition in 0..PARTITIONS {
+            let texts = &mut self.fed[partition as usize];
+            let begin = texts.len() as i64;
+            for number in begin..begin + PORTION {
+                let behind = match self.rng.random_range(0..40) {
+                    0 => self.rng.random_range(2_000..14_000),
+                    _ => self.rng.random_range(0..1_500),
+                };
+                let model = format!("model-{}", self.rng.random_range(0..5));
+                let latency = f64::from(self.rng.random_range(0..100_000u32)) / 100.0;
+                let text = event(BASE + number * PACE - behind, &model, "region", latency);
+                records.push(TestRecord::to(partition, text.clone()));
+                texts.push(text);
+            }
+        }
+        self.broker.produce(&self.setup.topic, "lz4", records);
+    }
+
+    /// Writes an event of each partition that closes all windows before it.
+    pub fn close(&mut self) {
+        let mut records = Vec::new();
+        for (partition, texts) in self.fed.iter_mut().enumerate() {
+            let text = event(BASE + 86_400_000, "closing", "none", 1.0);
+            records.push(TestRecord::to(partition as i32, text.clone()));
+            texts.push(text);
+        }
+        self.broker.produce(&self.setup.topic, "none", records);
+    }
+
+    /// Starts the job with so many workers; `failpoint` is where it is to die.
+    pub fn start(&self, workers: usize, failpoint: Option<&str>) -> Program {
+        let setup = Setup { parallelism: workers, ..self.setup.clone() };
+        let environment = failpoint.map(|name| ("LLM_OPTIMIZER_FAILPOINT", name));
+        Program::start_with(&setup.yaml(), &[], environment.as_slice())
+    }
+
+    /// Waits until everything that was fed has come out, and ends the job.
+    pub fn finish(&self, mut program: Program) {
+        program.wait_until("the last windows", |program| {
+            program.metric("frontier_seconds", &[("operator", "sink")]) >= (BASE / 1_000 + 86_000) as f64
+        });
+        let ended = program.stop();
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+    }
+
+    /// What must be in the topic of results: that of a run over the same events which was never killed.
+    pub fn expected(&self) -> Vec<Written> {
+        let paths: Vec<PathBuf> =
+            (0..self.fed.len()).map(|partition| self.folder.path().join(format!("{partition}.jsonl"))).collect();
+        for (path, texts) in paths.iter().zip(&self.fed) {
+            fs::write(path, texts.join("\n")).expect("the folder can be written");
+        }
+        let output = self.folder.path().join("expected.jsonl");
+        let plain = Setup { more: Vec::new(), ..self.setup.clone() };
+        let ended = Program::start(&plain.yaml_of_files(&paths, &output), &[]).wait();
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        let lines = fs::read_to_string(&output).expect("the results are there");
+        let _ = fs::remove_file(&output);
+        let mut written: Vec<Written> =
+            lines.lines().map(results_text).filter(|(key, _)| !key.contains("closing")).collect();
+        written.sort();
+        written
+    }
+
+    /// Compares what a reader of committed records sees with what must be there.
+    pub fn check(&self) {
+        let found: Vec<Written> = self.broker.read_all(&self.results).iter().map(written).collect();
+        let expected = self.expected();
+        match self.delivery {
+            "exactly_once" => compare(found, expected),
+            _ => {
+                let distinct = |mut all: Vec<Written>| {
+                    all.sort();
+                    all.dedup();
+                    all
+                };
+                compare(distinct(found), distinct(expected));
+            }
+        }
+        assert_eq!(self.broker.open_transactions(&self.results), 0, "transactions are open");
+    }
+}
+
+fn written(record: &ReadRecord) -> Written {
+    let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).expect("text");
+    let key = text(record.key.as_ref().expect("a key"));
+    match &record.value {
+        Some(value) => results_text(&text(value)),
+        None => (key, None),
+    }
+}
+
+fn compare(mut found: Vec<Written>, expected: Vec<Written>) {
+    found.sort();
+    let count = |all: &[Written]| -> BTreeMap<Written, usize> {
+        let mut counts = BTreeMap::new();
+        all.iter().for_each(|one| *counts.entry(one.clone()).or_default() += 1);
+        counts
+    };
+    let (found_counts, expected_counts) = (count(&found), count(&expected));
+    let missing: Vec<_> =
+        expected_counts.iter().filter(|(one, n)| found_counts.get(*one).copied().unwrap_or(0) < **n).take(5).collect();
+    let surplus: Vec<_> =
+        found_counts.iter().filter(|(one, n)| expected_counts.get(*one).copied().unwrap_or(0) < **n).take(5).collect();
+    assert!(
+        missing.is_empty() && surplus.is_empty(),
+        "{} results where {} are right\nmissing: {missing:#?}\ntoo many: {surplus:#?}",
+        found.len(),
+        expected.len()
+    );
+}
+
+/// A random while between two lengths, in milliseconds.
+pub fn a_while(rng: &mut impl Rng, from: u64, to: u64) -> Duration {
+    Duration::from_millis(rng.random_range(from..to))
+}
