@@ -99,7 +99,7 @@ pub fn manifest(epoch: Epoch, snapshots: Vec<WorkerSnapshot>) -> Manifest {
         workers: snapshots.len() as u32,
         key_groups: 256,
         fingerprint: JobFingerprint::default().with("windows", "tumbling 60s").with("event.key", "[data.model]"),
-        definitions: vec![DefinitionSummary { name: None, aggregation }],
+        definitions: vec![DefinitionSummary { name: None, allowed_lateness: Span::ZERO, aggregation }],
         frontier: EventTime::from_millis(1_790_000_000_000),
         max_out_of_orderness: Span::from_secs(10),
         finished: false,
