@@ -5,19 +5,20 @@ use super::input::{MakeDecoder, MemoryInput, PayloadInput};
 use super::mapping::{Mapping, ReadJson, read_json};
 use super::named_windows::NamedWindows;
 use crate::aggregate::AggregatePlan;
-use crate::config::{ConsumerConfig, ErrorPolicy, FileMode, ProcessorConfig, SourceConfig};
+use crate::config::{ConsumerConfig, Delivery, ErrorPolicy, FileMode, ProcessorConfig, SourceConfig, StateBackendKind};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, GroupingKey, JsonDecoder, ValueSink};
 use crate::metrics::ProcessorMetrics;
 use crate::runtime::{ConfiguredInput, Input, Job, SinkPlan};
 use crate::sink::{DeadLetterSink, IntoSinkSpec, LateEventHandler, SideSpec, SinkSpec};
 use crate::source::memory::EventInput;
-use crate::state::StateBackend;
+use crate::state::{PipelineDirectories, StateBackend};
 use crate::time::{EventTime, Span};
 use crate::window::{Naming, Triggers};
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Begins a pipeline for events of type `T`.
 ///
@@ -106,6 +107,9 @@ pub struct PipelineBuilder<T> {
     /// What cannot work, for the one error that [`PipelineBuilder::build`] gives.
     pub(super) problems: Vec<String>,
 }
+
+/// How often checkpoints are taken where nothing is said.
+const DEFAULT_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a name of a job or of windows is.
 pub(super) fn is_name(name: &str) -> bool {
@@ -305,6 +309,7 @@ impl<T: Send + 'static> PipelineBuilder<T> {
     /// do.
     pub fn build(mut self) -> ProcessorResult<Pipeline> {
         self.define();
+        self.place_state();
         self.check();
         let plans = self.plans();
         let (input, naming) = match self.input() {
@@ -325,6 +330,21 @@ impl<T: Send + 'static> PipelineBuilder<T> {
             job.metrics = metrics;
         }
         Ok(Pipeline::new(job, self.state))
+    }
+
+    /// Has checkpoints taken where the backend has a place for them.
+    fn place_state(&mut self) {
+        let directories = self.state.as_ref().and_then(|state| state.pipeline_directories());
+        if let Some(PipelineDirectories { state, checkpoints }) = directories {
+            let config = &mut self.config;
+            config.state.backend = StateBackendKind::RocksDb;
+            (config.state.path, config.state.checkpoint_path) = (Some(state), Some(checkpoints));
+            config.checkpoint_interval.get_or_insert(DEFAULT_CHECKPOINT_INTERVAL);
+        } else if self.config.delivery == Delivery::ExactlyOnce {
+            let problem =
+                "delivery exactly once without checkpoints; .with_state_backend(RocksDBStateBackend) would be right";
+            self.problems.push(problem.into());
+        }
     }
 
     /// Takes down the windows that have names.
