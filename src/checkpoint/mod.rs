@@ -10,6 +10,7 @@
 //! decided by pure functions over plain data, apart from I/O.
 
 mod attempts;
+mod choice;
 mod compare;
 mod contents;
 mod coordinator;
@@ -39,6 +40,7 @@ mod worker_store;
 mod writer;
 
 pub use attempts::{Attempts, FailureObserver};
+pub use choice::{Choice, Expectation, choose};
 pub use compare::{Comparison, EntryCounts, EntryDifference, compare};
 pub use contents::{
     Contents, EntryContent, FigureList, Figures, RecordText, Selected, Selection, TableSize, WaitingContent,
@@ -60,7 +62,7 @@ pub use reader::{Record, SnapshotReader};
 pub use record::{Changes, RecordKey, Table};
 pub use records::{OutboxKey, delete_cut, delete_outbox, put_cut, put_outbox, read_cut, read_outbox};
 pub use report::SnapshotReport;
-pub use restored::{Restored, first_epoch, key_groups_of, sink_recovery};
+pub use restored::{Restored, key_groups_of, sink_recovery};
 pub use sinks::SinkGathering;
 pub use start::{StartFrom, StartOptions};
 pub use store::{CheckpointState, CheckpointStore, LEAST_RETAINED, ListedCheckpoint};

@@ -8,7 +8,6 @@ use super::{CheckpointStore, Manifest, PartitionCut, RecordKey, SnapshotReader, 
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, KEY_GROUPS, KeyGroup, WorkerIndex};
 use crate::sink::{Generation, Prepared, Shard, SinkRecovery};
-use crate::time::Epoch;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -126,11 +125,6 @@ pub fn key_groups_of(worker: WorkerIndex, peers: usize) -> Range<u32> {
     let peers = peers.max(1) as u64;
     let first = |worker: u64| (worker * u64::from(KEY_GROUPS)).div_ceil(peers) as u32;
     first(u64::from(worker.0))..first(u64::from(worker.0) + 1)
-}
-
-/// The epoch that a job begins with, after the checkpoint that it goes on from.
-pub fn first_epoch(restored: Option<&Restored>) -> Epoch {
-    restored.map_or(Epoch::FIRST, |restored| restored.manifest.epoch.next())
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@
 use super::{Control, Topology};
 use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat};
 use crate::checkpoint::{
-    Attempts, CheckpointStore, Command, Coordinator, DefinitionSummary, FORMAT_VERSION, FirstEpoch, JobFingerprint,
-    Manifest, Part, ProcessIndex, Publication, PublisherSettings, Restored, Rules, SinkGathering, Voice, WorkerEpochs,
-    WorkerPort, WorkerStore, WriterSettings, first_epoch, key_groups_of, sink_recovery, start_publisher, start_writer,
+    Attempts, CheckpointStore, Choice, Command, Coordinator, DefinitionSummary, Expectation, FORMAT_VERSION,
+    FirstEpoch, JobFingerprint, Manifest, Part, ProcessIndex, Publication, PublisherSettings, Restored, Rules,
+    SinkGathering, StartOptions, Voice, WorkerEpochs, WorkerPort, WorkerStore, WriterSettings, choose, key_groups_of,
+    sink_recovery, start_publisher, start_writer,
 };
 use crate::config::{ProcessorConfig, StateBackendKind};
-use crate::error::{ProcessorError, ProcessorResult};
+use crate::error::ProcessorResult;
 use crate::event::{KEY_GROUPS, WorkerIndex};
 use crate::sink::{Generation, RoutedSink, Shard, SideOutputs, SinkEpochs, SinkHub};
 use crate::source::{Losses, Resume};
@@ -34,6 +35,7 @@ const LEAST_PAUSE: Duration = Duration::from_millis(500);
 pub struct RunCheckpoints {
     store: CheckpointStore,
     restored: Option<Restored>,
+    first: FirstEpoch,
     resume: Arc<Resume>,
     template: Manifest,
     process: ProcessIndex,
@@ -50,6 +52,16 @@ pub struct RunCheckpoints {
     definitions: usize,
 }
 
+/// What a checkpoint must fit, and what is said of the job in those that it takes.
+pub struct Meaning {
+    /// What gives the state its meaning.
+    pub fingerprint: JobFingerprint,
+    /// The window definitions.
+    pub definitions: Vec<DefinitionSummary>,
+    /// Whether the sinks allow going on from an older checkpoint where the newest is damaged.
+    pub may_fall_back: bool,
+}
+
 /// One worker of this process.
 struct Local {
     store: WorkerStore,
@@ -64,10 +76,12 @@ impl RunCheckpoints {
     /// Opens what the job goes on from. `None` where it takes no checkpoints.
     pub fn open(
         config: &ProcessorConfig,
-        (fingerprint, definitions): (JobFingerprint, Vec<DefinitionSummary>),
+        meaning: Meaning,
+        start: StartOptions,
         topology: &Topology,
         control: &Control,
     ) -> ProcessorResult<Option<Self>> {
+        start.check(config)?;
         let (StateBackendKind::RocksDb, Some(path), Some(checkpoint_path)) =
             (config.state.backend, &config.state.path, &config.state.checkpoint_path)
         else {
@@ -78,9 +92,15 @@ impl RunCheckpoints {
             0 => CheckpointStore::open(checkpoint_path)?,
             _ => CheckpointStore::join(checkpoint_path)?,
         };
-        let restored = restore(&store, &fingerprint, config)?;
+        let Meaning { fingerprint, definitions, may_fall_back } = meaning;
+        let expected = Expectation { job: &config.job, fingerprint: &fingerprint, may_fall_back };
+        let Choice { restored, first, discarded } = choose(&store, start.from, &expected)?;
         if process.index == 0 {
             store.remove_incomplete()?;
+            for epoch in discarded {
+                tracing::warn!(target: "checkpoint", "checkpoint {epoch} is newer than the one asked for, and removed");
+                store.remove(epoch)?;
+            }
         }
         let local = |local: usize| {
             let worker = process.index * topology.threads() + local;
@@ -91,10 +111,14 @@ impl RunCheckpoints {
         };
         let locals = (0..topology.threads()).map(local).collect::<ProcessorResult<_>>()?;
         let resume = match &restored {
-            Some(restored) => Resume::from_cuts(restored.cuts()?, false, Losses::default()),
+            Some(restored) => Resume::from_cuts(restored.cuts()?, start.accept_loss, Losses::default()),
             None => Resume::default(),
         };
         let before = restored.as_ref().map(Restored::manifest);
+        let frontier = before.map_or(EventTime::MIN, |manifest| manifest.frontier);
+        if let Some(manifest) = before {
+            say_where_from(manifest);
+        }
         let template = Manifest {
             epoch: Epoch::FIRST,
             job: config.job.clone(),
@@ -116,6 +140,7 @@ impl RunCheckpoints {
         let failed = Arc::new(|_: &str, _: &str| ());
         Ok(Some(Self {
             store,
+            first: FirstEpoch { epoch: first, frontier },
             restored,
             resume: Arc::new(resume),
             template,
@@ -150,8 +175,7 @@ impl RunCheckpoints {
 
     /// Where the run begins.
     pub fn first(&self) -> FirstEpoch {
-        let frontier = self.restored.as_ref().map_or(EventTime::MIN, |restored| restored.manifest().frontier);
-        FirstEpoch { epoch: first_epoch(self.restored.as_ref()), frontier }
+        self.first
     }
 
     /// How the sinks of this process take part.
@@ -287,27 +311,22 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn say_where_from(manifest: &Manifest) {
+    let partitions: usize = manifest.snapshots.iter().map(|snapshot| snapshot.cuts.len()).sum();
+    tracing::info!(
+        target: "checkpoint",
+        "going on from checkpoint {}, taken at {} by {} workers: {} partitions, {} kB, the frontier at {}",
+        manifest.epoch,
+        manifest.created_at.format("%Y-%m-%d %H:%M:%S UTC"),
+        manifest.workers,
+        partitions,
+        manifest.bytes() / 1_000,
+        manifest.frontier
+    );
+}
+
 /// Higher than any before it, also where no checkpoint tells of an earlier start.
 fn next_generation(before: Option<Generation>) -> Generation {
     let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0);
     Generation(before.map_or(0, |before| before.0 + 1).max(now))
-}
-
-/// The checkpoint to go on from.
-fn restore(
-    store: &CheckpointStore,
-    fingerprint: &JobFingerprint,
-    config: &ProcessorConfig,
-) -> ProcessorResult<Option<Restored>> {
-    let listed = store.list()?;
-    let Some(newest) = listed.iter().rev().find_map(|listed| listed.state.manifest()) else { return Ok(None) };
-    let name = format!("checkpoint {} in {}", newest.epoch, store.root().display());
-    if newest.job != config.job {
-        return Err(ProcessorError::Refused(format!(
-            "{name} is of the job `{}`, and this is `{}`: name another state.checkpoint_path, or call the job as it was",
-            newest.job, config.job
-        )));
-    }
-    newest.fingerprint.check(fingerprint, &name)?;
-    Restored::open(store, newest.clone()).map(Some)
 }

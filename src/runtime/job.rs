@@ -1,11 +1,13 @@
 //! A job, and its run from the first thread to the last.
 
-use super::checkpoints::RunCheckpoints;
+use super::checkpoints::{Meaning, RunCheckpoints};
 use super::input::{ConfiguredInput, Input};
 use super::observe::{MetricsSinkObserver, sink_statuses};
 use super::{Control, Summary, Topology};
 use crate::aggregate::AggregatePlan;
-use crate::checkpoint::{AggregationSummary, DefinitionSummary, JobFingerprint, Restored, StartOptions};
+use crate::checkpoint::{
+    AggregationSummary, DefinitionParts, DefinitionSummary, JobFingerprint, Restored, StartOptions,
+};
 use crate::config::{AggregateKind, ProcessorConfig, ValueFields, WindowDefinition};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, DefinitionSet};
@@ -78,6 +80,7 @@ impl Job {
     fn definition_summaries(&self) -> Vec<DefinitionSummary> {
         let summary = |of: &Definition| DefinitionSummary {
             name: of.name.as_deref().map(str::to_owned),
+            allowed_lateness: of.windowing.allowed_lateness(),
             aggregation: AggregationSummary::of(&of.plan),
         };
         self.definitions.iter().map(summary).collect()
@@ -175,7 +178,11 @@ impl Job {
 
     /// What gives the job's state its meaning.
     fn fingerprint(&self) -> JobFingerprint {
-        JobFingerprint::default()
+        let parts = |of: &'_ Definition| (Arc::clone(&of.plan), !of.triggers.are_none());
+        let parts: Vec<_> = self.definitions.iter().map(parts).collect();
+        let parts: Vec<_> =
+            parts.iter().map(|(plan, has_triggers)| DefinitionParts { plan, has_triggers: *has_triggers }).collect();
+        JobFingerprint::of_job(&self.config, &parts)
     }
 
     /// Runs the job to its end, on this thread and those it starts. Blocks.
@@ -227,8 +234,9 @@ impl Running {
             close_idle_after: job.config.watermark.close_idle_after,
         });
         let process = topology.process();
-        let meaning = (job.fingerprint(), job.definition_summaries());
-        let mut checkpoints = RunCheckpoints::open(&job.config, meaning, topology, &job.control)?;
+        let meaning =
+            Meaning { fingerprint: job.fingerprint(), definitions: job.definition_summaries(), may_fall_back: true };
+        let mut checkpoints = RunCheckpoints::open(&job.config, meaning, job.start, topology, &job.control)?;
         let observer = MetricsSinkObserver::new(&job.metrics);
         let sinks: Vec<Box<dyn ResultSink>> = match &job.sinks {
             SinkPlan::Configured => sink::build(&job.config, process)?,
@@ -407,10 +415,24 @@ impl Running {
             plan: Arc::clone(&definition.plan),
             naming: self.job.naming,
             fields: self.job.fields.clone(),
-            closed: self.job.closed.clone(),
+            closed: self.closed_windows(place),
             triggers: definition.triggers.clone(),
         };
         self.job.definitions.iter().enumerate().map(settings).collect()
+    }
+
+    /// What an earlier run has completed, for the windows of the definition at this place. With checkpoints: what it has forgotten,
+    /// which it would not have with the lateness that is allowed now.
+    fn closed_windows(&self, place: usize) -> ClosedBefore {
+        let Some(checkpoints) = &self.checkpoints else { return self.job.closed.clone() };
+        let closed = ClosedBefore::default();
+        if let Some(manifest) = checkpoints.restored().map(Restored::manifest)
+            && let Some(before) = manifest.definitions.get(place)
+            && before.allowed_lateness < self.job.definitions[place].windowing.allowed_lateness()
+        {
+            closed.note(manifest.frontier.saturating_sub(before.allowed_lateness));
+        }
+        closed
     }
 
     /// Whether windows of any definition emit before their end.
