@@ -3,7 +3,10 @@
 use super::builder::{RIGHT_NAME, is_name};
 use super::{NamedWindows, PipelineBuilder};
 use crate::aggregate::CustomAggregate;
-use crate::config::{AggregateKind, AggregationConfig, ErrorPolicy, LatePolicy, WindowKind};
+use crate::checkpoint::StartOptions;
+use crate::config::{
+    AggregateKind, AggregationConfig, Delivery, ErrorPolicy, LatePolicy, StateBackendKind, WindowKind,
+};
 use crate::metrics::ProcessorMetrics;
 use crate::sink::RetryPolicy;
 use crate::state::StateBackend;
@@ -11,6 +14,7 @@ use crate::time::{BoundedOutOfOrdernessWatermark, Span};
 use crate::window::WindowTrigger;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,6 +148,42 @@ impl<T: Send + 'static> PipelineBuilder<T> {
     /// where it is not [`MemoryStateBackend`](crate::state::MemoryStateBackend).
     pub fn with_state_backend(mut self, backend: Arc<dyn StateBackend>) -> Self {
         self.state = Some(backend);
+        self
+    }
+
+    /// Takes a checkpoint every `interval`, and one at the end. A pipeline of the same name that is run again with the same directories
+    /// goes on from the newest, so its sources must begin where they began the first time: see
+    /// [`with_iterator_source`](Self::with_iterator_source). `path` is for working state, which is made anew at each start.
+    pub fn with_checkpoints(
+        mut self,
+        path: impl Into<PathBuf>,
+        checkpoint_path: impl Into<PathBuf>,
+        interval: Duration,
+    ) -> Self {
+        if Span::from(interval).is_zero() {
+            self.problems.push(format!("a checkpoint every {interval:?}; at least 1 ms would be right"));
+        }
+        let state = &mut self.config.state;
+        (state.path, state.checkpoint_path) = (Some(path.into()), Some(checkpoint_path.into()));
+        if state.path == state.checkpoint_path {
+            let problem = "working state and checkpoints in the same directory; one for each would be right";
+            self.problems.push(problem.into());
+        }
+        state.backend = StateBackendKind::RocksDb;
+        self.config.checkpoint_interval = Some(interval);
+        self
+    }
+
+    /// How results are delivered; at least once by default. Exactly once needs checkpoints, and sinks that can do it: Kafka, files that
+    /// are appended to, and those of one's own that implement [`EpochSink`](crate::EpochSink).
+    pub fn with_delivery(mut self, delivery: Delivery) -> Self {
+        self.config.delivery = delivery;
+        self
+    }
+
+    /// What a pipeline with checkpoints goes on from; the newest by default.
+    pub fn with_start(mut self, start: StartOptions) -> Self {
+        self.start = start;
         self
     }
 

@@ -53,6 +53,17 @@ impl SinkSpec {
         }
     }
 
+    /// Whether results can be in it exactly once, whatever dies when: it can take back what it has shown, or shows nothing before it
+    /// counts.
+    pub fn is_exact(&self) -> bool {
+        match self {
+            SinkSpec::Kafka(_) => true,
+            SinkSpec::File { mode, .. } => *mode == FileMode::Append,
+            SinkSpec::Stdout | SinkSpec::Console => false,
+            SinkSpec::User(sink) => sink.epochs().is_some(),
+        }
+    }
+
     /// Makes the sink for one process of `job`. A file is opened; Kafka is connected to later, on the sink's thread.
     pub fn build(&self, job: &str, process: ProcessIdentity) -> ProcessorResult<Box<dyn ResultSink>> {
         Ok(match self {

@@ -1,6 +1,6 @@
 //! Pipelines that cannot be built, and what is said of them.
 
-use crate::calls::{Call, calls, of_calls};
+use crate::calls::{Call, Kept, calls, of_calls};
 use crate::results::Range;
 use llm_optimizer_processor::*;
 use std::time::Duration;
@@ -28,6 +28,25 @@ fn everything_that_is_missing_is_said_at_once() {
     }
     let text = refusal(create_pipeline::<FeedbackEvent>());
     assert_eq!(text.lines().count(), 2, "feedback events need no closures: {text}");
+}
+
+#[test]
+fn what_cannot_be_delivered_exactly_once_is_refused() {
+    let of_calls = || of_calls().with_iterator_source(calls());
+    let exactly = |builder: PipelineBuilder<Call>| builder.with_delivery(config::Delivery::ExactlyOnce);
+    let text = refusal(exactly(of_calls().with_sink(FileSink::append("r.jsonl"))));
+    assert!(text.contains(".with_checkpoints(..)"), "{text}");
+    let with_checkpoints = || of_calls().with_checkpoints("state", "checkpoints", Duration::from_secs(1));
+    let text = refusal(exactly(with_checkpoints().with_sink(StdoutSink)));
+    assert!(text.starts_with("the sink Stdout cannot take back what it has shown"), "{text}");
+    let text = refusal(exactly(with_checkpoints().with_sink(Kept::default())));
+    assert!(text.contains("a sink that implements EpochSink would be right"), "{text}");
+    let text = refusal(exactly(with_checkpoints().with_sink(ConsoleSink)));
+    assert!(text.starts_with("the sink Console cannot"), "{text}");
+    let text = refusal(with_checkpoints().with_sink(FileSink::atomic("r.jsonl")));
+    assert!(text.contains("File(r.jsonl, Atomic)") && text.contains("FileSink::append"), "{text}");
+    let in_one = of_calls().with_checkpoints("state", "state", Duration::ZERO).with_sink(StdoutSink);
+    assert_eq!(refusal(in_one).lines().count(), 2);
 }
 
 #[test]
