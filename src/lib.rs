@@ -60,7 +60,7 @@ pub use aggregate::{AggregatePlan, AggregationResult, AggregationState, CustomAg
 /// The attribute for implementations of [`EventSink`], [`LateEventHandler`], [`DeadLetterSink`] and [`StateBackend`].
 pub use async_trait::async_trait;
 pub use config::{
-    AggregateKind, AggregationConfig, ConsumerConfig, ErrorPolicy, LatePolicy, OffsetReset, ProcessorConfig,
+    AggregateKind, AggregationConfig, ConsumerConfig, Delivery, ErrorPolicy, LatePolicy, OffsetReset, ProcessorConfig,
     ProducerConfig, WindowKind,
 };
 pub use error::{ExitCode, ProcessorError, ProcessorResult};

@@ -13,12 +13,13 @@ use crate::metrics::ProcessorMetrics;
 use crate::runtime::{ConfiguredInput, Input, Job, SinkPlan};
 use crate::sink::{DeadLetterSink, IntoSinkSpec, LateEventHandler, SideSpec, SinkSpec};
 use crate::source::memory::EventInput;
-use crate::state::StateBackend;
+use crate::state::{PipelineDirectories, StateBackend};
 use crate::time::{EventTime, Span};
 use crate::window::{Naming, Triggers};
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Begins a pipeline for events of type `T`.
 ///
@@ -110,6 +111,9 @@ pub struct PipelineBuilder<T> {
     /// What cannot work, for the one error that [`PipelineBuilder::build`] gives.
     pub(super) problems: Vec<String>,
 }
+
+/// How often checkpoints are taken where nothing is said.
+const DEFAULT_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a name of a job or of windows is.
 pub(super) fn is_name(name: &str) -> bool {
@@ -309,6 +313,7 @@ impl<T: Send + 'static> PipelineBuilder<T> {
     /// do.
     pub fn build(mut self) -> ProcessorResult<Pipeline> {
         self.define();
+        self.place_state();
         self.check();
         let plans = self.plans();
         let (input, naming) = match self.input() {
@@ -330,6 +335,21 @@ impl<T: Send + 'static> PipelineBuilder<T> {
             job.metrics = metrics;
         }
         Ok(Pipeline::new(job, self.state))
+    }
+
+    /// Has checkpoints taken where the backend has a place for them.
+    fn place_state(&mut self) {
+        let directories = self.state.as_ref().and_then(|state| state.pipeline_directories());
+        if let Some(PipelineDirectories { state, checkpoints }) = directories {
+            let config = &mut self.config;
+            config.state.backend = StateBackendKind::RocksDb;
+            (config.state.path, config.state.checkpoint_path) = (Some(state), Some(checkpoints));
+            config.checkpoint_interval.get_or_insert(DEFAULT_CHECKPOINT_INTERVAL);
+        } else if self.config.delivery == Delivery::ExactlyOnce {
+            let problem =
+                "delivery exactly once without checkpoints; .with_state_backend(RocksDBStateBackend) would be right";
+            self.problems.push(problem.into());
+        }
     }
 
     /// Takes down the windows that have names.
@@ -455,9 +475,6 @@ fn delivery_problems(config: &ProcessorConfig, sinks: &[SinkSpec]) -> Vec<String
     }
     if config.delivery == Delivery::AtLeastOnce {
         return problems;
-    }
-    if !takes_checkpoints {
-        problems.push("delivery exactly once, while no checkpoints are taken; call .with_checkpoints(..)".to_owned());
     }
     // A table for people may stand beside others.
     let beside = sinks.iter().any(SinkSpec::is_exact);

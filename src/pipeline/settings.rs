@@ -4,9 +4,7 @@ use super::builder::{RIGHT_NAME, is_name};
 use super::{NamedWindows, PipelineBuilder};
 use crate::aggregate::CustomAggregate;
 use crate::checkpoint::StartOptions;
-use crate::config::{
-    AggregateKind, AggregationConfig, Delivery, ErrorPolicy, LatePolicy, StateBackendKind, WindowKind,
-};
+use crate::config::{AggregateKind, AggregationConfig, Delivery, ErrorPolicy, LatePolicy, WindowKind};
 use crate::metrics::ProcessorMetrics;
 use crate::sink::RetryPolicy;
 use crate::state::StateBackend;
@@ -14,7 +12,6 @@ use crate::time::{BoundedOutOfOrdernessWatermark, Span};
 use crate::window::WindowTrigger;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,44 +141,29 @@ impl<T: Send + 'static> PipelineBuilder<T> {
         self
     }
 
-    /// A backend for state. In this version the windows of a pipeline are in memory whatever the backend, and a warning says so
-    /// where it is not [`MemoryStateBackend`](crate::state::MemoryStateBackend).
+    /// Where state lives. With [`RocksDBStateBackend`](crate::state::RocksDBStateBackend) the pipeline takes checkpoints, goes on from the
+    /// newest one when it is started again, and may deliver exactly once; each pipeline needs a backend with directories of its
+    /// own. With others the windows are in memory alone.
     pub fn with_state_backend(mut self, backend: Arc<dyn StateBackend>) -> Self {
         self.state = Some(backend);
         self
     }
 
-    /// Takes a checkpoint every `interval`, and one at the end. A pipeline of the same name that is run again with the same directories
-    /// goes on from the newest, so its sources must begin where they began the first time: see
-    /// [`with_iterator_source`](Self::with_iterator_source). `path` is for working state, which is made anew at each start.
-    pub fn with_checkpoints(
-        mut self,
-        path: impl Into<PathBuf>,
-        checkpoint_path: impl Into<PathBuf>,
-        interval: Duration,
-    ) -> Self {
-        if Span::from(interval).is_zero() {
-            self.problems.push(format!("a checkpoint every {interval:?}; at least 1 ms would be right"));
-        }
-        let state = &mut self.config.state;
-        (state.path, state.checkpoint_path) = (Some(path.into()), Some(checkpoint_path.into()));
-        if state.path == state.checkpoint_path {
-            let problem = "working state and checkpoints in the same directory; one for each would be right";
-            self.problems.push(problem.into());
-        }
-        state.backend = StateBackendKind::RocksDb;
+    /// How often checkpoints are taken; a minute by default, where there is a backend for them.
+    pub fn with_checkpoint_interval(mut self, interval: Duration) -> Self {
+        self.positive("an interval of checkpoints", interval);
         self.config.checkpoint_interval = Some(interval);
         self
     }
 
-    /// How results are delivered; at least once by default. Exactly once needs checkpoints, and sinks that can do it: Kafka, files that
-    /// are appended to, and those of one's own that implement [`EpochSink`](crate::EpochSink).
+    /// How results are delivered; at least once by default. [`Delivery::ExactlyOnce`] needs a backend that takes checkpoints, and sinks
+    /// that can do it: Kafka, files that are appended to, and those of one's own that implement [`EpochSink`](crate::EpochSink).
     pub fn with_delivery(mut self, delivery: Delivery) -> Self {
         self.config.delivery = delivery;
         self
     }
 
-    /// What a pipeline with checkpoints goes on from; the newest by default.
+    /// What a pipeline that takes checkpoints goes on from; the newest by default.
     pub fn with_start(mut self, start: StartOptions) -> Self {
         self.start = start;
         self

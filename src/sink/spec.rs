@@ -64,6 +64,11 @@ impl SinkSpec {
         }
     }
 
+    /// Whether it commits epochs in a way of its own, which cannot be looked up afterwards.
+    pub fn commits(&self) -> bool {
+        matches!(self, SinkSpec::User(sink) if sink.epochs().is_some())
+    }
+
     /// Makes the sink for one process of `job`. A file is opened; Kafka is connected to later, on the sink's thread.
     pub fn build(&self, job: &str, process: ProcessIdentity) -> ProcessorResult<Box<dyn ResultSink>> {
         Ok(match self {

@@ -17,7 +17,7 @@
 use super::cold::MemoryLimit;
 use super::state::{Due, WindowState, WindowStateSettings};
 use super::trigger::{ASKED_EVERY, Completeness};
-use crate::checkpoint::{Changes, WorkerEpochs};
+use crate::checkpoint::{Changes, WorkerEpochs, failpoint};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::RowBatch;
 use crate::exchange::flow::Acknowledgement;
@@ -310,6 +310,7 @@ impl WindowOperator {
         let acknowledgements = capability.delayed(&sent_at, ACKNOWLEDGEMENTS);
         if self.settings.epochs.is_some() && (sent_at.epoch() > self.epoch || !self.stash.is_empty()) {
             let batches = std::mem::take(batches);
+            failpoint("stash");
             return self.stash.push_back(Stashed { results, acknowledgements, batches });
         }
         if let Some(needed) = self.take(&results, &acknowledgements, batches)

@@ -3,6 +3,7 @@
 
 mod crashes;
 mod events;
+mod failpoints;
 mod idleness;
 mod outages;
 mod pipeline;

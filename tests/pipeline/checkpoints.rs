@@ -81,9 +81,11 @@ fn stopping(at: Option<usize>, handle: Arc<OnceLock<ShutdownHandle>>) -> impl It
 
 async fn run(directory: &Path, store: &Store, stop_at: Option<usize>, workers: usize, start: StartOptions) -> Summary {
     let handle: Arc<OnceLock<ShutdownHandle>> = Arc::default();
+    let backend = RocksDBStateBackend::new(directory.join("state"), directory.join("checkpoints")).unwrap();
     let pipeline = of_calls()
         .with_iterator_source(stopping(stop_at, Arc::clone(&handle)))
-        .with_checkpoints(directory.join("state"), directory.join("checkpoints"), Duration::from_millis(20))
+        .with_state_backend(Arc::new(backend))
+        .with_checkpoint_interval(Duration::from_millis(20))
         .with_delivery(Delivery::ExactlyOnce)
         .with_start(start)
         .with_parallelism(workers)
