@@ -3,6 +3,7 @@
 use super::builder::{RIGHT_NAME, is_name};
 use super::{NamedWindows, PipelineBuilder};
 use crate::aggregate::CustomAggregate;
+use crate::checkpoint::StartOptions;
 use crate::config::{AggregateKind, AggregationConfig, Delivery, ErrorPolicy, LatePolicy, WindowKind};
 use crate::metrics::ProcessorMetrics;
 use crate::sink::RetryPolicy;
@@ -156,9 +157,15 @@ impl<T: Send + 'static> PipelineBuilder<T> {
     }
 
     /// How results are delivered; at least once by default. [`Delivery::ExactlyOnce`] needs a backend that takes checkpoints, and sinks
-    /// that can do it.
+    /// that can do it: Kafka, files that are appended to, and those of one's own that implement [`EpochSink`](crate::EpochSink).
     pub fn with_delivery(mut self, delivery: Delivery) -> Self {
         self.config.delivery = delivery;
+        self
+    }
+
+    /// What a pipeline that takes checkpoints goes on from; the newest by default.
+    pub fn with_start(mut self, start: StartOptions) -> Self {
+        self.start = start;
         self
     }
 

@@ -53,6 +53,17 @@ impl SinkSpec {
         }
     }
 
+    /// Whether results can be in it exactly once, whatever dies when: it can take back what it has shown, or shows nothing before it
+    /// counts.
+    pub fn is_exact(&self) -> bool {
+        match self {
+            SinkSpec::Kafka(_) => true,
+            SinkSpec::File { mode, .. } => *mode == FileMode::Append,
+            SinkSpec::Stdout | SinkSpec::Console => false,
+            SinkSpec::User(sink) => sink.epochs().is_some(),
+        }
+    }
+
     /// Whether it commits epochs in a way of its own, which cannot be looked up afterwards.
     pub fn commits(&self) -> bool {
         matches!(self, SinkSpec::User(sink) if sink.epochs().is_some())
