@@ -339,8 +339,8 @@ fn say_where_from(manifest: &Manifest) {
     );
 }
 
-/// Higher than any before it, also where no checkpoint tells of an earlier start.
+/// The number of this start: the same in all its processes, which have read the same checkpoint. Two starts from one checkpoint have
+/// the same; sinks tell them apart.
 fn next_generation(before: Option<Generation>) -> Generation {
-    let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0);
-    Generation(before.map_or(0, |before| before.0 + 1).max(now))
+    Generation(before.map_or(0, |before| before.0) + 1)
 }
