@@ -2,6 +2,7 @@
 
 #[path = "../support/checkout.rs"]
 mod checkout;
+mod checkpoints;
 mod cluster;
 mod exit_codes;
 mod generate;
@@ -10,6 +11,8 @@ mod pages;
 mod program;
 mod readme;
 mod runs;
+#[path = "../support/checkpoints.rs"]
+mod sample;
 mod stopping;
 mod terminal;
 mod validate;
