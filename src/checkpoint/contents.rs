@@ -239,7 +239,7 @@ impl Contents {
     fn add_view(&mut self, view: RecordView<'_>, selection: &Selection) {
         let definition = view.definition;
         match view.content {
-            RecordContent::Definition { name, unfired } => {
+            RecordContent::Definition { name, unfired, .. } => {
                 let (named, count) = self.definitions.entry(definition).or_default();
                 *named = name.map(str::to_owned);
                 *count = unfired.len().max(*count);

@@ -73,9 +73,6 @@ pub struct Manifest {
 /// A window definition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DefinitionSummary {
-    /// How late events were accepted: windows that ended so long before the frontier are forgotten.
-    #[serde(rename = "allowed_lateness_ms")]
-    pub allowed_lateness: Span,
     /// Its name, where there are several.
     pub name: Option<String>,
     /// What its accumulators keep.

@@ -126,6 +126,11 @@ impl WorkerEpochs {
         self.shared.borrow().over
     }
 
+    /// Whether the run ends because a process was asked to.
+    pub fn was_stopped(&self) -> bool {
+        self.shared.borrow().ending.is_some_and(|(_, ending)| ending == Ending::Stop)
+    }
+
     /// Says that this worker has read its input to the end.
     pub fn say_finished(&self) {
         let mut shared = self.shared.borrow_mut();

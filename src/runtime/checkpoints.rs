@@ -15,8 +15,9 @@ use crate::checkpoint::{
 use crate::config::{ProcessorConfig, StateBackendKind};
 use crate::error::ProcessorResult;
 use crate::event::{KEY_GROUPS, WorkerIndex};
+use crate::metrics::{CheckpointMetrics, ProcessorMetrics, StatusBoard};
 use crate::sink::{Generation, RoutedSink, Shard, SideOutputs, SinkEpochs, SinkHub};
-use crate::source::{Losses, Resume};
+use crate::source::Resume;
 use crate::time::{Epoch, EventTime};
 use crate::window::{ColdStore, MemoryLimit, Restore, WindowState};
 use chrono::Utc;
@@ -42,6 +43,7 @@ pub struct RunCheckpoints {
     threads: usize,
     locals: Vec<Local>,
     attempts: Attempts,
+    metrics: CheckpointMetrics,
     /// What the coordinator's seat is given; in the first process.
     publisher: Mutex<Option<(Sender<Publication>, Receiver<Epoch>)>>,
     threads_running: Mutex<Vec<JoinHandle<()>>>,
@@ -60,6 +62,10 @@ pub struct Meaning {
     pub definitions: Vec<DefinitionSummary>,
     /// Whether the sinks allow going on from an older checkpoint where the newest is damaged.
     pub may_fall_back: bool,
+    /// Count what becomes of checkpoints.
+    pub metrics: ProcessorMetrics,
+    /// Shows it.
+    pub board: StatusBoard,
 }
 
 /// One worker of this process.
@@ -92,7 +98,9 @@ impl RunCheckpoints {
             0 => CheckpointStore::open(checkpoint_path)?,
             _ => CheckpointStore::join(checkpoint_path)?,
         };
-        let Meaning { fingerprint, definitions, may_fall_back } = meaning;
+        let Meaning { fingerprint, definitions, may_fall_back, metrics, board } = meaning;
+        let losses = metrics.losses();
+        let metrics = CheckpointMetrics::new(&metrics, &board, config.state.tolerable_failures);
         let expected = Expectation { job: &config.job, fingerprint: &fingerprint, may_fall_back };
         let Choice { restored, first, discarded } = choose(&store, start.from, &expected)?;
         if process.index == 0 {
@@ -111,13 +119,14 @@ impl RunCheckpoints {
         };
         let locals = (0..topology.threads()).map(local).collect::<ProcessorResult<_>>()?;
         let resume = match &restored {
-            Some(restored) => Resume::from_cuts(restored.cuts()?, start.accept_loss, Losses::default()),
+            Some(restored) => Resume::from_cuts(restored.cuts()?, start.accept_loss, losses),
             None => Resume::default(),
         };
         let before = restored.as_ref().map(Restored::manifest);
         let frontier = before.map_or(EventTime::MIN, |manifest| manifest.frontier);
         if let Some(manifest) = before {
             say_where_from(manifest);
+            metrics.restored(manifest.epoch, manifest.created_at.into(), manifest.bytes());
         }
         let template = Manifest {
             epoch: Epoch::FIRST,
@@ -137,7 +146,6 @@ impl RunCheckpoints {
             sinks: Vec::new(),
             transactional_shards: before.map_or_else(BTreeSet::new, |manifest| manifest.transactional_shards.clone()),
         };
-        let failed = Arc::new(|_: &str, _: &str| ());
         Ok(Some(Self {
             store,
             first: FirstEpoch { epoch: first, frontier },
@@ -147,7 +155,8 @@ impl RunCheckpoints {
             process: ProcessIndex(process.index as u16),
             threads: topology.threads(),
             locals,
-            attempts: Attempts::new(control.clone(), failed),
+            attempts: Attempts::new(control.clone(), metrics.failure_observer()),
+            metrics,
             publisher: Mutex::default(),
             threads_running: Mutex::default(),
             rules: Rules {
@@ -213,6 +222,7 @@ impl RunCheckpoints {
             })?);
         }
         if self.process.0 == 0 {
+            let metrics = self.metrics.clone();
             let (publish, publications) = unbounded();
             let (published, answers) = unbounded();
             running.push(start_publisher(PublisherSettings {
@@ -224,7 +234,7 @@ impl RunCheckpoints {
                 voice: self.locals[0].voice.clone(),
                 attempts: self.attempts.clone(),
                 control: control.clone(),
-                observer: Box::new(|_| ()),
+                observer: Box::new(move |of| metrics.published(of.epoch, of.took, of.size, of.written)),
             })?);
             *lock(&self.publisher) = Some((publish, answers));
         }
@@ -248,6 +258,7 @@ impl RunCheckpoints {
         let seat = lock(&self.publisher).take_if(|_| local == 0).map(|(publish, published)| {
             let begun = Rc::new(Cell::new(Instant::now()));
             let announced = Rc::clone(&begun);
+            let (metrics, timeout) = (self.metrics.clone(), self.rules.timeout);
             CoordinatorSeat {
                 coordinator: Coordinator::new(self.rules, self.first().epoch),
                 publish: Box::new(move |epoch, ending, reports| {
@@ -255,11 +266,14 @@ impl RunCheckpoints {
                     let _ = publish.send(Publication { epoch, ending, begun: begun.get(), reports });
                 }),
                 published,
-                observer: Box::new(move |command| {
-                    if let Command::Announce(epoch, ending) = command {
+                observer: Box::new(move |command| match command {
+                    Command::Announce(epoch, ending) => {
                         announced.set(Instant::now());
+                        metrics.begun(*epoch);
                         tracing::debug!(target: "checkpoint", "epoch {epoch} ends: {ending:?}");
                     }
+                    Command::Overdue(epoch) => metrics.overdue(*epoch, timeout),
+                    _ => {}
                 }),
             }
         });

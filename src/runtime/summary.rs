@@ -2,6 +2,7 @@
 
 use crate::event::Reason;
 use crate::sink::HubSummary;
+use crate::source::Losses;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -35,6 +36,10 @@ pub struct Summary {
     pub in_no_window: u64,
     /// Windows that were still open at the end, counted per key: their results were not written.
     pub open: u64,
+    /// Partitions that could not go on from the checkpoint's cuts, where that was accepted.
+    pub lost_partitions: u64,
+    /// Records that were lost with them, as far as their number is known.
+    pub lost_records: u64,
     /// Results that the sinks took.
     pub results: u64,
     /// From start to end.
@@ -59,6 +64,11 @@ impl Summary {
         for (reason, count) in &other.dropped {
             *self.dropped.entry(*reason).or_default() += count;
         }
+    }
+
+    /// Takes note of what was passed over at the start, by the workers of this process.
+    pub fn note_losses(&mut self, losses: &Losses) {
+        (self.lost_partitions, self.lost_records) = (losses.partitions(), losses.records());
     }
 
     pub(super) fn note_sinks(&mut self, sinks: &HubSummary) {
@@ -113,6 +123,8 @@ impl fmt::Display for Summary {
             (self.refused, "too late for some window definitions"),
             (self.in_no_window, "between two windows"),
             (self.retracted, "results taken back"),
+            (self.lost_partitions, "partitions that lost records before the start"),
+            (self.lost_records, "records known to be lost"),
         ];
         for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
             write!(f, "\n{what}: {count}")?;

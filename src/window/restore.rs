@@ -6,6 +6,9 @@
 //! will fire, of all workers together, are those after that time; of these this worker has the ones of which it has slices. A
 //! slice has fired where none of its windows is among them.
 //!
+//! What an earlier run forgot of windows stays forgotten: where more lateness is allowed than then, a late row of such a window is
+//! dropped here, as a result of it alone would stand in place of the right one.
+//!
 //! The queues of windows of several slices are empty afterwards: the first window to fire takes in all of its slices, as if it
 //! were the first of all.
 //!
@@ -48,7 +51,9 @@ impl WindowState {
             _ if record.definition != self.settings.definition => {
                 Err(refusal("it is of another window definition".into()))
             }
-            RecordContent::Definition { unfired, .. } => {
+            RecordContent::Definition { purged_until, unfired, .. } => {
+                self.forgotten = self.forgotten.max(purged_until);
+                self.purged_until = self.forgotten;
                 self.restoring.unfired.extend(unfired);
                 Ok(())
             }
@@ -58,7 +63,8 @@ impl WindowState {
                 Ok(())
             }
             RecordContent::Pane(pane) => {
-                self.restoring.panes.push(pane);
+                // Where there are no triggers any more, nothing is emitted early.
+                self.restoring.panes.extend(self.panes.is_some().then_some(pane));
                 Ok(())
             }
             RecordContent::Waiting(row) => self.restore_row(row),
@@ -207,7 +213,6 @@ impl WindowState {
                 "the record of the pane {of:?} of {key} is of no window that is there"
             )));
         };
-        // Where there are no triggers any more, nothing is emitted early.
         if let Some(panes) = &mut self.panes {
             panes.restore(id, key, pane, self.settings.name.as_ref(), &self.keys);
         }

@@ -78,6 +78,7 @@ impl WindowState {
             self.remember(written.map(drop));
         }
         let Self { entries, sessions, sliding, panes, refinements, keys, snapshots, settings, unfired, .. } = self;
+        let purged_until = self.purged_until;
         entries.freeze(sessions.as_ref().map(|sessions| &sessions.table));
         refinements.freeze();
         if let Some(sessions) = sessions {
@@ -91,7 +92,7 @@ impl WindowState {
             panes.freeze();
         }
         let mut definition = Vec::new();
-        put_definition(&mut definition, settings.name.as_deref(), unfired.iter().copied());
+        put_definition(&mut definition, settings.name.as_deref(), purged_until, unfired.iter().copied());
         let is_new = definition != snapshots.definition;
         if is_new {
             snapshots.definition.clone_from(&definition);

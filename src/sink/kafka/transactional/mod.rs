@@ -110,10 +110,10 @@ impl TransactionalResults {
     }
 
     /// The broker would refuse a transaction that may take longer than it allows.
-    fn check_time_out(&self, context: &SinkContext) -> ProcessorResult<()> {
+    fn check_time_out(&self, longest: Option<u64>) -> ProcessorResult<()> {
         let client = transactional_config(&self.config, &self.job, &transactional_id(&self.job, Shard::default()))?;
         let asked: u64 = client.get("transaction.timeout.ms").and_then(|text| text.parse().ok()).unwrap_or_default();
-        match self.progress.longest_transaction(context)? {
+        match longest {
             Some(longest) if asked > longest => Err(ProcessorError::Config(format!(
                 "kafka.producer: `transaction.timeout.ms: {asked}` is more than transaction.max.timeout.ms={longest} of the \
                  broker {}: lower the one in kafka.producer.properties, or raise the other in the broker's configuration",
@@ -174,8 +174,8 @@ impl ResultSink for TransactionalResults {
         self.context = Some(context.clone());
         let client = producer_config(&self.config, &self.job);
         Delivery::new(client, &self.config.result_topic, Oversize::Refuse)?.open(context.clone())?;
-        self.progress.make_ready(&context)?;
-        self.check_time_out(&context)
+        let longest = self.progress.make_ready(&context)?;
+        self.check_time_out(longest)
     }
 
     fn write(&mut self, rows: &[ResultRow]) -> ProcessorResult<()> {

@@ -69,30 +69,27 @@ impl ProgressTopic {
         &self.topic
     }
 
-    /// Makes the topic where it is missing, and checks how it cleans up.
-    pub fn make_ready(&self, context: &SinkContext) -> ProcessorResult<()> {
-        self.until_it_works(context, || self.create_if_missing())?;
-        let found =
-            self.until_it_works(context, || self.configured(&ResourceSpecifier::Topic(&self.topic), "cleanup.policy"))?;
-        match found.as_deref() {
-            None | Some("compact") => Ok(()),
-            Some(other) => Err(ProcessorError::Config(format!(
+    /// Makes the topic where it is missing, and checks how it cleans up. Returns the longest time-out of transactions that the
+    /// broker takes; `None` where it may not be asked.
+    pub fn make_ready(&self, context: &SinkContext) -> ProcessorResult<Option<u64>> {
+        let admin: AdminClient<Reports> = self.client.create_with_context(Reports::default()).map_err(made_of)?;
+        self.until_it_works(context, || self.create_if_missing(&admin))?;
+        let topic = ResourceSpecifier::Topic(&self.topic);
+        let found = self.until_it_works(context, || self.configured(&admin, &topic, "cleanup.policy"))?;
+        if let Some(other) = found.filter(|found| found != "compact") {
+            return Err(ProcessorError::Config(format!(
                 "topic `{topic}` on {servers} has cleanup.policy={other}, and would lose markers: it must be `compact` \
                  (kafka-configs --alter --topic {topic} --add-config cleanup.policy=compact)",
                 topic = self.topic,
                 servers = self.servers(),
-            ))),
+            )));
         }
-    }
-
-    /// The longest time-out of transactions that the broker takes; `None` where it may not be asked.
-    pub fn longest_transaction(&self, context: &SinkContext) -> ProcessorResult<Option<u64>> {
-        let found = self.until_it_works(context, || {
-            let metadata = self.reader("read_committed")?.fetch_metadata(Some(&self.topic), ANSWER_TIMEOUT)?;
+        let longest = self.until_it_works(context, || {
+            let metadata = admin.inner().fetch_metadata(Some(&self.topic), ANSWER_TIMEOUT)?;
             let broker = metadata.brokers().first().ok_or_else(|| Failed::Away("no broker is known".to_owned()))?.id();
-            self.configured(&ResourceSpecifier::Broker(broker), "transaction.max.timeout.ms")
+            self.configured(&admin, &ResourceSpecifier::Broker(broker), "transaction.max.timeout.ms")
         })?;
-        Ok(found.and_then(|text| text.parse().ok()))
+        Ok(longest.and_then(|text| text.parse().ok()))
     }
 
     /// The last marker of each shard.
@@ -105,6 +102,7 @@ impl ProgressTopic {
 
     fn wait_for_open_transactions(&self, context: &SinkContext) -> ProcessorResult<()> {
         let (all, committed) = (self.reader("read_uncommitted")?, self.reader("read_committed")?);
+        self.until_it_works(context, || self.connect(&all).and_then(|()| self.connect(&committed)))?;
         let end = self.until_it_works(context, || self.end_for(&all))?;
         let begun = Instant::now();
         loop {
@@ -126,6 +124,12 @@ impl ProgressTopic {
         }
     }
 
+    /// Has a reader find the partition's broker at once: otherwise it takes a second.
+    fn connect(&self, reader: &BaseConsumer<Reports>) -> Result<(), Failed> {
+        reader.fetch_metadata(Some(&self.topic), ANSWER_TIMEOUT)?;
+        Ok(())
+    }
+
     /// The offset up to which a reader may read.
     fn end_for(&self, reader: &BaseConsumer<Reports>) -> Result<i64, Failed> {
         let (_, end) = reader.fetch_watermarks(&self.topic, PARTITION, ANSWER_TIMEOUT)?;
@@ -134,6 +138,7 @@ impl ProgressTopic {
 
     fn read_once(&self, context: &SinkContext) -> Result<Markers, Failed> {
         let consumer = self.reader("read_committed")?;
+        self.connect(&consumer)?;
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(&self.topic, PARTITION, Offset::Beginning)?;
         consumer.assign(&assignment)?;
@@ -177,10 +182,10 @@ impl ProgressTopic {
         Ok(())
     }
 
-    fn create_if_missing(&self) -> Result<(), Failed> {
+    fn create_if_missing(&self, admin: &AdminClient<Reports>) -> Result<(), Failed> {
         let topic = NewTopic::new(&self.topic, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact");
         let options = AdminOptions::new().request_timeout(Some(CREATE_TIMEOUT)).operation_timeout(Some(CREATE_TIMEOUT));
-        let results = wait_for(self.admin()?.create_topics([&topic], &options))??;
+        let results = wait_for(admin.create_topics([&topic], &options))??;
         let code = match results.into_iter().next() {
             Some(Ok(_)) => {
                 tracing::info!(target: "sink", topic = self.topic, "the progress topic is made");
@@ -219,9 +224,14 @@ impl ProgressTopic {
     }
 
     /// What the broker has configured; `None` where it does not tell.
-    fn configured(&self, of: &ResourceSpecifier<'_>, name: &str) -> Result<Option<String>, Failed> {
+    fn configured(
+        &self,
+        admin: &AdminClient<Reports>,
+        of: &ResourceSpecifier<'_>,
+        name: &str,
+    ) -> Result<Option<String>, Failed> {
         let options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
-        let results = wait_for(self.admin()?.describe_configs([of], &options))??;
+        let results = wait_for(admin.describe_configs([of], &options))??;
         let value = |resource: &ConfigResource| resource.get(name).and_then(|entry| entry.value.clone());
         match results.first() {
             Some(Ok(resource)) => Ok(value(resource)),
@@ -262,12 +272,10 @@ impl ProgressTopic {
             .set("group.id", &self.topic)
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
+            // The broker says that this was the end by an empty answer, for which it waits this long.
+            .set("fetch.wait.max.ms", "10")
             .set("isolation.level", isolation);
         client.create_with_context(Reports::default()).map_err(made_of)
-    }
-
-    fn admin(&self) -> ProcessorResult<AdminClient<Reports>> {
-        self.client.create_with_context(Reports::default()).map_err(made_of)
     }
 
     fn servers(&self) -> &str {
