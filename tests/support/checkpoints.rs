@@ -123,7 +123,7 @@ fn live_through(windows: &mut WindowState, epoch: Epoch, worker: WorkerIndex, pe
     windows.take_early();
     let mut results = Vec::new();
     while let Some(due) = windows.next_due(frontier(epoch)) {
-        while !windows.fire(due, now, usize::MAX, &mut results) {}
+        while !windows.fire(due, now, 1_000, &mut results) {}
     }
     windows.purge(frontier(epoch));
     windows.begin_snapshot();
