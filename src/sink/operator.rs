@@ -116,6 +116,7 @@ impl EpochEnd {
         if may_come || !self.epochs.ends(self.epoch) {
             return;
         }
+        tracing::trace!(target: "checkpoint", "all results of epoch {} are with the sinks", self.epoch);
         end_epoch(self.epoch);
         self.epoch = self.epoch.next();
         self.holds.downgrade(&self.holds.time().in_epoch(self.epoch));

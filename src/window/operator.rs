@@ -24,7 +24,7 @@ use crate::exchange::flow::Acknowledgement;
 use crate::runtime::Control;
 use crate::sink::{ResultBatch, ResultRow};
 use crate::time::{Epoch, EventTime, Time};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use timely::container::CapacityContainerBuilder;
@@ -180,7 +180,7 @@ struct WindowOperator {
     /// without checkpoints.
     holds_epoch: Option<Capability<Time>>,
     /// Batches of the next epoch.
-    stash: VecDeque<Stashed>,
+    stash: Vec<Stashed>,
     /// The epoch whose snapshot is being encoded.
     writing: Option<Writing>,
     /// The epoch whose snapshot is not known to be stored.
@@ -223,7 +223,7 @@ impl WindowOperator {
                 capability.downgrade(&Time::new(first.epoch, first.frontier));
                 capability
             }),
-            stash: VecDeque::new(),
+            stash: Vec::new(),
             writing: None,
             unstored: None,
             has_asked: false,
@@ -308,10 +308,10 @@ impl WindowOperator {
         let sent_at = *capability.stamp().iter().next().expect("a source sends with one capability");
         let results = capability.delayed(&sent_at, RESULTS);
         let acknowledgements = capability.delayed(&sent_at, ACKNOWLEDGEMENTS);
-        if self.settings.epochs.is_some() && (sent_at.epoch() > self.epoch || !self.stash.is_empty()) {
+        if sent_at.epoch() > self.epoch || !self.all_are_in_this_epoch() {
             let batches = std::mem::take(batches);
             failpoint("stash");
-            return self.stash.push_back(Stashed { results, acknowledgements, batches });
+            return self.stash.push(Stashed { results, acknowledgements, batches });
         }
         if let Some(needed) = self.take(&results, &acknowledgements, batches)
             && self.needs.as_ref().is_none_or(|needs| needs.time().event_time() > needed)
@@ -322,15 +322,18 @@ impl WindowOperator {
         }
     }
 
-    /// Lets the batches in that have waited, when every worker is through with the epoch before theirs.
+    /// Lets the batches in that have waited, when every worker is through with the epoch before theirs. Those of one sender are in
+    /// their order; of different senders, one may be in the next epoch already when another is not.
     fn let_in_stash(&mut self) {
-        while let Some(stashed) = self.stash.front() {
-            if stashed.results.time().epoch() > self.epoch || !self.all_are_in_this_epoch() {
-                return;
-            }
-            if let Some(mut stashed) = self.stash.pop_front() {
-                self.take(&stashed.results, &stashed.acknowledgements, &mut stashed.batches);
-            }
+        if self.stash.is_empty() || !self.all_are_in_this_epoch() {
+            return;
+        }
+        let is_of_this = |stashed: &Stashed| stashed.results.time().epoch() <= self.epoch;
+        let (now, later) = std::mem::take(&mut self.stash).into_iter().partition(is_of_this);
+        self.stash = later;
+        let now: Vec<Stashed> = now;
+        for mut stashed in now {
+            self.take(&stashed.results, &stashed.acknowledgements, &mut stashed.batches);
         }
     }
 
@@ -438,6 +441,7 @@ impl WindowOperator {
             // The sinks are behind: it fires when they are not.
             return;
         }
+        tracing::trace!(target: "checkpoint", "windows are frozen at the end of epoch {}, at {event_time}", self.epoch);
         self.states.iter_mut().for_each(WindowState::begin_snapshot);
         self.writing = Some(Writing { epoch: self.epoch, frontier: (!is_last).then_some(event_time), place: 0 });
         self.epoch = self.epoch.next();

@@ -292,7 +292,6 @@ impl WindowState {
             let same = changed.taken_back.iter().position(|(before, ..)| *before == window);
             let revision = same.map_or(0, |place| changed.taken_back.swap_remove(place).1 + 1);
             table.fire(key, id, revision);
-            self.touch(id);
             let (after_early, gone, _) = self.close_session(window, key, id, Firing::Late, changed.fired_at);
             if window.end > closed_before {
                 let revision = revision.max(after_early);

@@ -18,6 +18,7 @@ mod secured;
 mod settings;
 mod sink;
 mod source;
+mod takeover;
 mod transactions;
 mod windows;
 mod workers;

@@ -206,6 +206,7 @@ pub fn manifest(epoch: Epoch, snapshots: Vec<WorkerSnapshot>) -> Manifest {
     let shard = Shard { sink: 0, process: 0 };
     let file = SinkFile { path: PathBuf::from("results.jsonl"), length: 1_234 };
     let summary = |definition: WindowDefinition| DefinitionSummary {
+        allowed_lateness: definition.windows.allowed_lateness,
         aggregation: AggregationSummary::of(&plan(&definition)),
         name: definition.name.as_deref().map(str::to_owned),
     };
