@@ -107,8 +107,9 @@ fn check_usage(place: &Place, block: &Block) {
                 let name = pair[1].replace("/etc/optimizer/processor.yaml", "config/processor.yaml");
                 must_be_valid(place, &name, block.line);
             }
-            let subcommand =
-                words.get(program + 1).filter(|word| ["run", "validate", "generate", "late-report", "checkpoints"].contains(word));
+            let subcommand = words
+                .get(program + 1)
+                .filter(|word| ["run", "validate", "generate", "late-report", "checkpoints"].contains(word));
             let help = place.run(&[subcommand.copied().unwrap_or("run"), "--help"]).out;
             for option in words[program..].iter().filter(|word| word.starts_with('-') && **word != "--") {
                 let mut known = help.split([' ', ',', '\n', '=', '[', ']']);
