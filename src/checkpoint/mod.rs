@@ -21,6 +21,7 @@ mod files;
 mod fingerprint;
 mod manifest;
 mod meaning;
+mod numbers;
 pub mod operator;
 mod port;
 pub mod protocol;
@@ -56,6 +57,7 @@ pub use manifest::{
     AggregationSummary, CutSummary, DefinitionSummary, FORMAT_VERSION, Manifest, SinkFile, SinkShard, WorkerSnapshot,
 };
 pub use meaning::DefinitionParts;
+pub use numbers::{SinkNames, SinkNumber, check_sinks};
 pub use port::{Part, Voice, WorkerPort};
 pub use publisher::{Publication, Published, PublisherSettings, start_publisher};
 pub use reader::{Record, SnapshotReader};

@@ -22,6 +22,9 @@ use timely::dataflow::operators::vec::Broadcast;
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(20);
 
+/// Told of each decision of the coordinator.
+pub type CommandObserver = Box<dyn FnMut(&Command<String>)>;
+
 /// What the coordinator needs beside its decisions.
 pub struct CoordinatorSeat {
     /// The decisions.
@@ -31,7 +34,7 @@ pub struct CoordinatorSeat {
     /// The epochs whose checkpoints have been published; the worker's voice is woken for each.
     pub published: Receiver<Epoch>,
     /// Told what is decided, for the log and the status.
-    pub observer: Box<dyn FnMut(&Command<String>)>,
+    pub observer: CommandObserver,
 }
 
 /// What the operator needs from its surroundings.

@@ -5,17 +5,17 @@
 //! about it. A run *owns* a shard from the moment when its first marker is the shard's last one; that one delivers nothing.
 //! Whoever finds a marker that is neither the one it knew nor the one it was writing has lost the shard to another run.
 //!
-//! Each start of a job has its own [`Generation`], higher than all before it; [`RunId`] tells two starts apart that got the same
-//! one. The [`OutboxFingerprint`] tells apart two checkpoints of the same epoch: a run that was fenced off may have published
+//! Each start of a job has its own [`Generation`], higher than all before it and the same in all its processes; [`RunId`] tells two
+//! processes apart that got the same one and should not have. The [`OutboxFingerprint`] tells apart two checkpoints of the same epoch: a run that was fenced off may have published
 //! one, and its successor another. A chunk number means nothing without it.
 //!
 //! The order of things, which the functions here rely on:
 //! 1. a run fences its shards *before* it reads the markers that it decides by;
-//! 2. an epoch is published when all workers have reported, and delivered only after that;
-//! 3. the next epoch is announced when the last is delivered everywhere, so that one outbox at most is on its way;
-//! 4. an old checkpoint is removed only after a newer one has been delivered.
+//! 2. it writes its first markers, and looks whether other runs have, *before* it delivers anything;
+//! 3. an epoch is published when all workers have reported, and delivered only after that;
+//! 4. the next epoch is announced when the last is delivered everywhere, so that one outbox at most is on its way.
 //!
-//! `tests/simulation` runs these functions through crashes at every step.
+//! `tests/simulation` runs these functions, and the coordinator's, through crashes at every step.
 
 use crate::sink::{Generation, Shard};
 use crate::time::Epoch;
@@ -200,106 +200,26 @@ pub fn superseded(shard: Shard, own: Generation, found: Option<&Marker>) -> Opti
     found.filter(|found| found.generation > own).map(|found| Refusal::TakenOver { shard, by: found.generation })
 }
 
-/// A published checkpoint. The greater one is the newer: of two of the same epoch, the one of the later start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Published {
-    /// The epoch that it ends.
-    pub epoch: Epoch,
-    /// The start that published it.
-    pub generation: Generation,
-}
-
-/// A published checkpoint, and whether all of it is there and unharmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// Which.
-    pub checkpoint: Published,
-    /// Its checksums are right.
-    pub sound: bool,
-}
-
-/// What sinks have done with the results of a damaged checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Guarantee {
-    /// Doubling results is allowed: an older checkpoint is as good.
-    AtLeastOnce,
-    /// An older one will do where no marker is newer than it.
-    ExactlyOnce(Markers),
-    /// There are sinks that have committed it, in ways that are not known.
-    Committed,
-}
-
-/// Which checkpoint a start goes on from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Restore {
-    /// There is none: the job begins.
-    Nothing,
-    /// This one; those in `skipped`, newest first, are damaged.
-    From {
-        /// The one.
-        checkpoint: Published,
-        /// Damaged and newer.
-        skipped: Vec<Published>,
-    },
-    /// The newest is damaged, and no older one will do.
-    Refuse {
-        /// The newest one.
-        damaged: Published,
-        /// Why an older one will not do, where a marker says so.
-        because: Option<Refusal>,
-    },
-}
-
-/// The newest checkpoint that is sound, where what lies between it and the newest one may be done again. `own` is this start.
-pub fn choose_checkpoint(own: Generation, candidates: &[Candidate], guarantee: &Guarantee) -> Restore {
-    let mut newest_first = candidates.to_vec();
-    newest_first.sort_by(|a, b| b.checkpoint.cmp(&a.checkpoint));
-    let skipped: Vec<Published> =
-        newest_first.iter().take_while(|candidate| !candidate.sound).map(|candidate| candidate.checkpoint).collect();
-    let found = newest_first.get(skipped.len()).map(|candidate| candidate.checkpoint);
-    match (skipped.first().copied(), found) {
-        (None, None) => Restore::Nothing,
-        (None, Some(checkpoint)) => Restore::From { checkpoint, skipped },
-        (Some(damaged), found) => match may_fall_back(own, found, guarantee) {
-            Ok(()) => found
-                .map_or(Restore::Refuse { damaged, because: None }, |checkpoint| Restore::From { checkpoint, skipped }),
-            Err(because) => Restore::Refuse { damaged, because },
-        },
-    }
-}
-
-fn may_fall_back(own: Generation, to: Option<Published>, guarantee: &Guarantee) -> Result<(), Option<Refusal>> {
-    match guarantee {
-        Guarantee::AtLeastOnce => Ok(()),
-        Guarantee::Committed => Err(None),
-        Guarantee::ExactlyOnce(markers) => {
-            refuses_start(own, to.map(|to| to.epoch), markers).map_or(Ok(()), |refusal| Err(Some(refusal)))
-        }
-    }
-}
-
-/// Whether the end of the epoch after `published` may be announced: `delivered` are the processes whose sinks have delivered the
-/// last published checkpoint, or have recovered where this start has published none.
-pub fn may_announce<P: Ord>(processes: &BTreeSet<P>, delivered: &BTreeSet<P>) -> bool {
-    processes.is_subset(delivered)
-}
-
-/// Whether a checkpoint may be published: all workers have reported that their snapshots are durable.
-pub fn may_publish<W: Ord>(workers: &BTreeSet<W>, reported: &BTreeSet<W>) -> bool {
-    workers.is_subset(reported)
-}
-
-/// The published checkpoints that may go once `delivered` has been delivered everywhere: all that are older, but for the newest of
-/// each of the `retain - 1` epochs before it; two are always kept. What another run has published after it is not this run's to
-/// remove.
-pub fn removable(published: &[Published], delivered: Published, retain: usize) -> Vec<Published> {
-    let mut newest: BTreeMap<Epoch, Published> = BTreeMap::new();
-    for checkpoint in published.iter().filter(|other| other.epoch < delivered.epoch) {
-        let known = newest.entry(checkpoint.epoch).or_insert(*checkpoint);
-        *known = (*known).max(*checkpoint);
-    }
-    let kept: BTreeSet<Published> = newest.into_values().rev().take(retain.max(2) - 1).collect();
-    published.iter().copied().filter(|other| *other < delivered && !kept.contains(other)).collect()
+/// The shards of other starts that `process` of `processes` is to fence beside those it knows of: those that have written a marker,
+/// and whose process is none of this start's. A start that died before its first checkpoint is in no manifest.
+///
+/// Asked again after each round of first markers. Of two starts whose processes write their first markers at the same time, each
+/// before it delivers anything, one reads the other's: the earlier start refuses itself, the later one fences.
+pub fn strangers(
+    sink: u16,
+    process: u16,
+    processes: u16,
+    markers: &Markers,
+    fenced: &BTreeSet<Shard>,
+) -> BTreeSet<Shard> {
+    let processes = processes.max(1);
+    let mine = |shard: &&Shard| {
+        shard.sink == sink
+            && shard.process >= processes
+            && shard.process % processes == process
+            && !fenced.contains(shard)
+    };
+    markers.keys().filter(mine).copied().collect()
 }
 
 impl std::fmt::Display for Refusal {

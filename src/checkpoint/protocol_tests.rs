@@ -1,5 +1,4 @@
 use super::*;
-use proptest::prelude::*;
 
 const SHARD: Shard = Shard { sink: 0, process: 1 };
 const OTHER: Shard = Shard { sink: 0, process: 0 };
@@ -72,48 +71,20 @@ fn a_time_out_is_told_from_another_run() {
     assert!(matches!(outcome(Some(&same_number)), AfterDoubt::Refuse(_)), "two starts that got the same number");
 }
 
-fn published(epoch: u64, generation: u64) -> Published {
-    Published { epoch: Epoch::new(epoch), generation: Generation(generation) }
-}
-
-fn candidates(list: &[(u64, u64, bool)]) -> Vec<Candidate> {
-    let candidate = |&(epoch, generation, sound)| Candidate { checkpoint: published(epoch, generation), sound };
-    list.iter().map(candidate).collect()
-}
-
 #[test]
-fn the_newest_sound_checkpoint_is_restored() {
-    let choose =
-        |list: &[(u64, u64, bool)], guarantee: &Guarantee| choose_checkpoint(START, &candidates(list), guarantee);
-    let exactly = |epoch| Guarantee::ExactlyOnce([(SHARD, marker(Some(delivered(epoch, 1, 5)), 6))].into());
-    let from = |checkpoint, skipped: &[Published]| Restore::From { checkpoint, skipped: skipped.to_vec() };
-    assert_eq!(choose(&[], &Guarantee::AtLeastOnce), Restore::Nothing);
-    let sound = [(3, 1, true), (4, 1, true), (4, 2, true)];
-    assert_eq!(choose(&sound, &Guarantee::Committed), from(published(4, 2), &[]), "the later start's");
-    let damaged = [(3, 1, true), (4, 1, true), (5, 1, false)];
-    let skipped = [published(5, 1)];
-    assert_eq!(choose(&damaged, &Guarantee::AtLeastOnce), from(published(4, 1), &skipped));
-    assert_eq!(choose(&damaged, &exactly(4)), from(published(4, 1), &skipped), "nothing of it was delivered");
-    let because = Refusal::NewerMarker { shard: SHARD, delivered: Epoch::new(5), restored: Some(Epoch::new(4)) };
-    let refuse = |because| Restore::Refuse { damaged: published(5, 1), because };
-    assert_eq!(choose(&damaged, &exactly(5)), refuse(Some(because)));
-    assert_eq!(choose(&damaged, &Guarantee::Committed), refuse(None));
-    assert_eq!(choose(&[(5, 1, false)], &Guarantee::AtLeastOnce), refuse(None), "never from the beginning by itself");
-}
-
-#[test]
-fn a_published_epoch_waits_for_all() {
-    let all = BTreeSet::from([0, 1]);
-    assert!(!may_publish(&all, &BTreeSet::from([1])) && may_publish(&all, &all));
-    assert!(!may_announce(&all, &BTreeSet::from([0])) && may_announce(&all, &all));
-}
-
-#[test]
-fn two_checkpoints_are_kept_and_what_is_newer_is_let_alone() {
-    let all = [published(2, 1), published(3, 1), published(3, 2), published(4, 2), published(5, 9)];
-    assert_eq!(removable(&all, published(4, 2), 0), [published(2, 1), published(3, 1)]);
-    assert_eq!(removable(&all, published(4, 2), 3), [published(3, 1)]);
-    assert_eq!(removable(&all[..1], published(2, 1), 2), []);
+fn shards_that_no_manifest_knows_are_fenced_by_one_process() {
+    let shard = |sink, process| Shard { sink, process };
+    let markers: Markers = [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 5)]
+        .map(|(sink, process)| (shard(sink, process), marker(None, 3)))
+        .into();
+    let of = |process, processes, fenced: &[Shard]| {
+        let fenced = fenced.iter().copied().collect();
+        strangers(0, process, processes, &markers, &fenced).into_iter().map(|shard| shard.process).collect::<Vec<_>>()
+    };
+    assert_eq!(of(0, 1, &[]), [1, 2, 3, 4]);
+    assert_eq!((of(0, 2, &[]), of(1, 2, &[])), (vec![2, 4], vec![3]));
+    assert_eq!(of(0, 2, &[shard(0, 2)]), [4]);
+    assert_eq!(of(0, 9, &[]), [0u16; 0]);
 }
 
 #[test]
@@ -123,23 +94,4 @@ fn fingerprints_know_the_chunks_and_their_order() {
     assert_eq!(of(&[b"abc", b"d"]), OutboxFingerprint(0x7c47_d7a8_0000_0004));
     assert_ne!(of(&[b"abc", b"d"]), of(&[b"ab", b"cd"]));
     assert_ne!(of(&[b"abc", b"d"]), of(&[b"d", b"abc"]));
-}
-
-proptest! {
-    /// The newest one delivered and the one before it stay, whatever is there.
-    #[test]
-    fn removal_keeps_what_a_restart_needs(
-        list in prop::collection::btree_set((0u64..6, 0u64..3), 1..12), at in any::<prop::sample::Index>(), retain in 0usize..4,
-    ) {
-        let all: Vec<Published> = list.iter().map(|&(epoch, generation)| published(epoch, generation)).collect();
-        let delivered = all[at.index(all.len())];
-        let gone = removable(&all, delivered, retain);
-        let left: Vec<Published> = all.iter().copied().filter(|other| !gone.contains(other)).collect();
-        prop_assert!(left.contains(&delivered));
-        prop_assert!(all.iter().filter(|other| **other > delivered).all(|other| left.contains(other)));
-        let before = all.iter().filter(|other| other.epoch < delivered.epoch).max();
-        prop_assert!(before.is_none_or(|before| left.contains(before)));
-        let again = removable(&left, delivered, retain);
-        prop_assert!(again.is_empty(), "{again:?}");
-    }
 }

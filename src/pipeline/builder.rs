@@ -478,8 +478,8 @@ fn delivery_problems(config: &ProcessorConfig, sinks: &[SinkSpec]) -> Vec<String
     }
     // A table for people may stand beside others.
     let beside = sinks.iter().any(SinkSpec::is_exact);
-    let inexact = |sink: &&SinkSpec| !sink.is_exact() && !(beside && matches!(sink, SinkSpec::Console));
-    for sink in sinks.iter().filter(inexact).filter(|sink| !is_atomic(sink)) {
+    let may_stay = |sink: &SinkSpec| sink.is_exact() || (beside && matches!(sink, SinkSpec::Console));
+    for sink in sinks.iter().filter(|sink| !may_stay(sink) && !is_atomic(sink)) {
         problems.push(format!(
             "the sink {sink:?} cannot take back what it has shown, while delivery is exactly once; Kafka, FileSink::append or a sink \
              that implements EpochSink would be right"

@@ -9,8 +9,8 @@ use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat};
 use crate::checkpoint::{
     Attempts, CheckpointStore, Choice, Command, Coordinator, DefinitionSummary, Expectation, FORMAT_VERSION,
     FirstEpoch, JobFingerprint, Manifest, Part, ProcessIndex, Publication, PublisherSettings, Restored, Rules,
-    SinkGathering, StartOptions, Voice, WorkerEpochs, WorkerPort, WorkerStore, WriterSettings, choose, key_groups_of,
-    sink_recovery, start_publisher, start_writer,
+    SinkGathering, SinkNames, SinkNumber, StartOptions, Voice, WorkerEpochs, WorkerPort, WorkerStore, WriterSettings,
+    check_sinks, choose, key_groups_of, sink_recovery, start_publisher, start_writer,
 };
 use crate::config::{ProcessorConfig, StateBackendKind};
 use crate::error::ProcessorResult;
@@ -143,6 +143,7 @@ impl RunCheckpoints {
             frontier: EventTime::MIN,
             finished: false,
             snapshots: Vec::new(),
+            sink_names: before.map_or_else(SinkNames::default, |manifest| manifest.sink_names.clone()),
             sinks: Vec::new(),
             transactional_shards: before.map_or_else(BTreeSet::new, |manifest| manifest.transactional_shards.clone()),
         };
@@ -189,19 +190,24 @@ impl RunCheckpoints {
 
     /// How the sinks of this process take part.
     pub fn sink_epochs(&mut self, sinks: &[RoutedSink]) -> ProcessorResult<SinkEpochs> {
-        let (processes, count) = (self.template.processes as u16, sinks.len());
-        let transactional = sinks.iter().enumerate().filter(|(_, routed)| routed.sink.keeps_until_commit());
-        for (sink, _) in transactional {
-            let shards = (0..processes).map(|process| Shard { sink: sink as u16, process });
+        let processes = self.template.processes as u16;
+        let identities: Vec<String> = sinks.iter().map(|routed| routed.sink.identity()).collect();
+        let numbers = self.template.sink_names.number(&identities);
+        if let Some(restored) = &self.restored {
+            check_sinks(restored.manifest(), &numbers, self.resume.accept_loss)?;
+        }
+        let transactional = sinks.iter().zip(&numbers).filter(|(routed, _)| routed.sink.keeps_until_commit());
+        for (_, number) in transactional {
+            let shards = (0..processes).map(|process| Shard { sink: number.0, process });
             self.template.transactional_shards.extend(shards);
         }
         let first = &self.locals[0];
         let parts = lock(&first.parts).clone().expect("sinks are opened before workers begin");
-        let gathering = SinkGathering::new(self.process, count, parts, first.voice.clone());
-        let recovery = |sink| {
-            sink_recovery(self.restored.as_ref(), self.template.generation, sink as u16, self.process.0, processes)
+        let recovery = |number: &SinkNumber| {
+            sink_recovery(self.restored.as_ref(), self.template.generation, number.0, self.process.0, processes)
         };
-        let recoveries = (0..count).map(recovery).collect::<ProcessorResult<_>>()?;
+        let recoveries = numbers.iter().map(recovery).collect::<ProcessorResult<_>>()?;
+        let gathering = SinkGathering::new(self.process, numbers, parts, first.voice.clone());
         Ok(SinkEpochs { observer: Arc::new(gathering), workers: self.threads, recoveries })
     }
 
@@ -339,8 +345,8 @@ fn say_where_from(manifest: &Manifest) {
     );
 }
 
-/// Higher than any before it, also where no checkpoint tells of an earlier start.
+/// The number of this start: the same in all its processes, which have read the same checkpoint. Two starts from one checkpoint have
+/// the same; sinks tell them apart.
 fn next_generation(before: Option<Generation>) -> Generation {
-    let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0);
-    Generation(before.map_or(0, |before| before.0 + 1).max(now))
+    Generation(before.map_or(0, |before| before.0) + 1)
 }

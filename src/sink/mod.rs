@@ -62,6 +62,11 @@ pub trait ResultSink: Send {
     /// What logs and metrics call it: `kafka`, `file`, `stdout`, `console`, or the user's word.
     fn name(&self) -> &str;
 
+    /// What it is among the sinks of a job, whatever their order: with this a checkpoint finds it again.
+    fn identity(&self) -> String {
+        self.name().to_owned()
+    }
+
     /// Called once, on the sink's thread, before anything else. An error ends the run at once: what can be waited for is
     /// waited for in here.
     fn open(&mut self, context: SinkContext) -> ProcessorResult<()> {

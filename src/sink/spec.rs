@@ -44,7 +44,7 @@ impl SinkSpec {
     ) -> ProcessorResult<Box<dyn ResultSink>> {
         match (self, delivery) {
             (SinkSpec::Kafka(producer), Delivery::ExactlyOnce) => {
-                Ok(Box::new(TransactionalResults::new(producer, job)?))
+                Ok(Box::new(TransactionalResults::new(producer, job, process)?))
             }
             (SinkSpec::File { path, mode }, _) => {
                 Ok(Box::new(FileResults::open(&process.path(path), *mode, delivery)?))

@@ -6,7 +6,10 @@
 //! cannot be dropped before the next snapshot is stored, so where they are what holds the memory, a snapshot is asked for.
 //!
 //! Memory is measured now and then, as that looks at every entry: when a snapshot is stored, and after a number of rows that is a
-//! multiple of the number of entries.
+//! multiple of the number of entries. What is too much then is dropped in several goes.
+//!
+//! How it fails: what a run goes on from is in memory, all of it, until its first snapshot is stored. Rows that wait, revisions and
+//! what triggers go by are not limited.
 
 use super::record::{RecordContent, RecordView};
 use crate::aggregate::{AccumulatorId, AccumulatorStore};
@@ -44,37 +47,52 @@ pub(super) struct Memory {
     pub in_flight: bool,
     /// Rows since it was last measured.
     pub rows: usize,
-    /// Whether it was found that a snapshot is worth it.
-    pub wants_snapshot: bool,
+    /// What accumulators held when it was last measured, less what was dropped since.
+    held: usize,
+    /// What changed entries held of it.
+    changed: usize,
     hand: usize,
+    /// How many entries are still to be looked at, until that is given up.
+    left: usize,
 }
 
 impl Memory {
-    /// What may be held now.
-    pub(super) fn most_held(&self) -> usize {
-        match &self.limit {
-            Some(limit) if !self.in_flight => limit.bytes,
-            _ => usize::MAX,
-        }
-    }
-
     /// Whether it is time to measure, with so many entries.
     pub(super) fn is_due(&self, entries: usize) -> bool {
-        self.rows >= ROWS_AT_LEAST.max(entries * ROWS_PER_ENTRY)
+        self.limit.is_some() && !self.in_flight && self.rows >= ROWS_AT_LEAST.max(entries * ROWS_PER_ENTRY)
     }
 
-    /// Takes note of what is held, and of how much of it a snapshot would let go.
-    pub(super) fn measured(&mut self, held: usize, changed: usize) {
-        self.rows = 0;
-        let worth_it = |limit: &MemoryLimit| held > limit.bytes && changed >= limit.bytes / WORTH_A_SNAPSHOT;
-        self.wants_snapshot = !self.in_flight && self.limit.as_ref().is_some_and(worth_it);
+    /// Takes note of what is held with so many entries, and of what changed ones hold of it.
+    pub(super) fn measured(&mut self, held: usize, changed: usize, entries: usize) {
+        // Twice around: the first time takes the mark of use away.
+        (self.rows, self.held, self.changed, self.left) = (0, held, changed, 2 * entries);
     }
 
-    /// The next place that the hand points to, of so many.
-    pub(super) fn next_place(&mut self, places: usize) -> usize {
+    /// What is held more than may be.
+    fn excess(&self) -> usize {
+        self.limit.as_ref().map_or(0, |limit| self.held.saturating_sub(limit.bytes))
+    }
+
+    /// Whether what may be dropped is not enough, and would be after a snapshot.
+    pub(super) fn wants_snapshot(&self) -> bool {
+        let is_worth_it = |limit: &MemoryLimit| self.changed > limit.bytes / WORTH_A_SNAPSHOT;
+        self.excess() > 0 && self.left == 0 && !self.in_flight && self.limit.as_ref().is_some_and(is_worth_it)
+    }
+
+    /// The next place that the hand points to, of so many; `None` where nothing is to be dropped, or was found.
+    pub(super) fn next_place(&mut self, places: usize) -> Option<usize> {
+        if self.in_flight || self.left == 0 || self.excess() == 0 {
+            return None;
+        }
+        self.left -= 1;
         let place = self.hand % places;
         self.hand = place + 1;
-        place
+        Some(place)
+    }
+
+    /// Takes note of what was dropped.
+    pub(super) fn dropped(&mut self, bytes: usize) {
+        self.held = self.held.saturating_sub(bytes);
     }
 
     /// Reads the accumulators of an entry from its record.

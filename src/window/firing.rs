@@ -57,7 +57,7 @@ impl WindowState {
             None => self.begin(due, fired_at),
         };
         debug_assert_eq!(progress.due, due, "what is due is fired to its end before the next");
-        let enough = results.len() + limit;
+        let enough = results.len().saturating_add(limit);
         while results.len() < enough {
             if let Some(row) = progress.made.pop() {
                 results.push(row);

@@ -40,6 +40,10 @@ pub struct Story {
     /// The texts of all events, by partition.
     fed: Vec<Vec<String>>,
     rng: ChaCha8Rng,
+    /// How far late events are behind at most, in milliseconds.
+    most_behind: i64,
+    /// What the number of each partition's first event is.
+    first: Vec<i64>,
     delivery: &'static str,
 }
 
@@ -64,7 +68,17 @@ impl Story {
         setup.job = topic.clone();
         setup.windows = Some(windows.to_owned());
         let fed = vec![Vec::new(); PARTITIONS as usize];
-        Self { broker, results, setup, folder, fed, rng: ChaCha8Rng::seed_from_u64(seed), delivery }
+        Self {
+            broker,
+            results,
+            setup,
+            folder,
+            fed,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            most_behind: 14_000,
+            first: vec![0; PARTITIONS as usize],
+            delivery,
+        }
     }
 
     pub fn rng(&mut self) -> &mut impl Rng {
@@ -91,8 +105,15 @@ impl Story {
         self.fed[partition].len() as i64
     }
 
-    /// Adds partitions to the topic that is read.
+    /// How far late events are behind at most, from now on.
+    pub fn set_most_behind(&mut self, millis: i64) {
+        self.most_behind = millis;
+    }
+
+    /// Adds partitions to the topic that is read. Their events begin after those that were fed, so that none of them comes too late
+    /// for what has fired without them.
     pub fn add_partitions(&mut self, more: usize) {
+        self.first.resize(self.fed.len() + more, self.fed_to(0) + 200);
         self.fed.resize(self.fed.len() + more, Vec::new());
         self.broker.add_partitions(&self.setup.topic, self.fed.len());
     }
@@ -117,10 +138,10 @@ impl Story {
         let mut records = Vec::new();
         for partition in 0..self.fed.len() as i32 {
             let texts = &mut self.fed[partition as usize];
-            let begin = texts.len() as i64;
+            let begin = self.first[partition as usize] + texts.len() as i64;
             for number in begin..begin + PORTION {
                 let behind = match self.rng.random_range(0..40) {
-                    0 => self.rng.random_range(2_000..14_000),
+                    0 => self.rng.random_range(2_000..self.most_behind),
                     _ => self.rng.random_range(0..1_500),
                 };
                 let model = format!("model-{}", self.rng.random_range(0..5));

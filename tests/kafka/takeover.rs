@@ -33,6 +33,23 @@ fn feed_until_published(story: &mut Story, program: &mut Program, count: f64) {
     }
 }
 
+/// The same with several processes, all of which must stay up.
+fn feed_until_all_published(story: &mut Story, group: &mut [Program], count: f64) {
+    let (until, mut portions) = (Instant::now() + PATIENCE, 0);
+    while portions < 15 || group[0].metric("checkpoints_total", &[("outcome", "published")]) < count {
+        let alive = group.iter_mut().all(Program::is_alive);
+        let said = |(process, program): (usize, &mut Program)| {
+            let ended = (!program.is_alive()).then(|| program.wait().code);
+            format!("process {process}, ended: {ended:?}\n{}", program.log())
+        };
+        let mut so_far = || group.iter_mut().enumerate().map(said).collect::<String>();
+        assert!(Instant::now() < until && alive, "{}", so_far());
+        story.feed();
+        portions += 1;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn a_run_that_was_thought_dead_writes_nothing_when_it_wakes_up() {
     let (name, windows) = KINDS[0];
@@ -126,6 +143,7 @@ fn partitions_that_were_added_between_two_runs_are_read_from_their_beginning() {
 fn another_configuration_is_refused_with_both_values_or_accepted() {
     let (name, windows) = KINDS[0];
     let mut story = Story::new(&format!("changed-{name}"), windows, "at_least_once", 25);
+    story.set_most_behind(11_500);
     let mut program = story.start(2, None);
     feed_until_published(&mut story, &mut program, 2.0);
     program.kill();
@@ -133,7 +151,7 @@ fn another_configuration_is_refused_with_both_values_or_accepted() {
     let ended = other.wait();
     assert_eq!(ended.code, REFUSED, "{}", ended.log);
     assert!(ended.log.contains("2s") && ended.log.contains("3s"), "{}", ended.log);
-    // More lateness changes no meaning; what was fed so far has none that is later.
+    // More lateness changes no meaning; nothing that is fed is so late that it would show.
     story.set_windows("tumbling: {size: 2s, allowed_lateness: 20s}");
     story.close();
     let program = story.start(1, None);
@@ -172,10 +190,7 @@ fn two_processes_become_one_and_one_becomes_three() {
         let mut story = Story::new(&format!("{}-{name}", fresh("rescale")), windows, delivery, 27 + number as u64);
         for processes in [2, 1, 3] {
             let mut group = story.start_group(processes, 1 + processes % 2);
-            let (first, others) = group.split_first_mut().expect("there is one");
-            feed_until_published(&mut story, first, 3.0);
-            others.iter_mut().for_each(|other| assert!(other.is_alive(), "{}", other.log()));
-            story.feed();
+            feed_until_all_published(&mut story, &mut group, 3.0);
             // All at once, as the loss of a rack would.
             group.iter_mut().for_each(Program::kill);
         }

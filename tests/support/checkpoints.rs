@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use llm_optimizer_processor::checkpoint::{
     AggregationSummary, Changes, CheckpointStore, DefinitionSummary, FORMAT_VERSION, JobFingerprint, KnownFiles,
-    Manifest, OutboxKey, PartitionCut, Restored, SinkFile, SinkShard, WorkerSnapshot, WorkerStore, delete_outbox,
-    key_groups_of, put_cut, put_outbox,
+    Manifest, OutboxKey, PartitionCut, Restored, SinkFile, SinkNames, SinkShard, WorkerSnapshot, WorkerStore,
+    delete_outbox, key_groups_of, put_cut, put_outbox,
 };
 use llm_optimizer_processor::config::{self, WindowDefinition};
 use llm_optimizer_processor::event::{
@@ -255,6 +255,7 @@ pub fn manifest(epoch: Epoch, snapshots: Vec<WorkerSnapshot>) -> Manifest {
         max_out_of_orderness: Span::from_secs(10),
         finished: false,
         snapshots,
+        sink_names: SinkNames::default(),
         sinks: vec![SinkShard { shard, file: Some(file), outbox_chunks: 1 }],
         transactional_shards: [shard].into(),
     }

@@ -8,8 +8,8 @@ use crate::runtime::Control;
 use crate::sink::encode::tests::documented_row;
 use crate::sink::side_encode::tests::late_record;
 use crate::sink::{
-    NoObserver, ResultOp, ResultRow, ResultSink, ResultValue, Shard, SideSink, SinkContext, SinkObserver, SinkRecovery,
-    encode_record_key, encode_result, producer_config,
+    NoObserver, ProcessIdentity, ResultOp, ResultRow, ResultSink, ResultValue, Shard, SideSink, SinkContext,
+    SinkObserver, SinkRecovery, encode_record_key, encode_result, producer_config,
 };
 use crate::time::Epoch;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -345,7 +345,7 @@ fn a_full_queue_is_waited_for() {
 #[test]
 fn what_a_run_of_exactly_once_left_is_delivered_at_least_once() {
     let cluster = cluster();
-    let mut before = TransactionalResults::new(&config(&cluster), "feedback").unwrap();
+    let mut before = TransactionalResults::new(&config(&cluster), "feedback", ProcessIdentity::ALONE).unwrap();
     before.write(&[row(1), row(2)]).unwrap();
     let prepared = before.prepare(Epoch::FIRST).unwrap();
     let mut sink = KafkaResults::new(&config(&cluster), "feedback").unwrap();

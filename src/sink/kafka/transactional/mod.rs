@@ -11,13 +11,14 @@
 //!    what it has left open is aborted;
 //! 3. reads the markers again, to the end, and decides: this time nothing can come in between;
 //! 4. writes its own first marker for each of these shards, which says that they are its own from now on;
-//! 5. sends the restored chunks that have no marker.
+//! 5. reads the markers once more: where a start that no manifest knows of has written one as a further shard, it goes back to 2;
+//! 6. sends the restored chunks that have no marker.
 //!
 //! What is decided is decided by [`crate::checkpoint::protocol`].
 //!
-//! How it fails: a broker that is away is waited for. A transaction that was surely not committed is done again. Where it is not
-//! known (see `producer`), the producer is thrown away, the id is taken again, and the markers tell. Where they tell of another run
-//! the error is [`ProcessorError::Refused`]. A record that the broker refuses is an error after the transaction was aborted, and
+//! How it fails: a broker that is away is waited for. Where it is in doubt what became of a transaction (see `producer`), the
+//! producer is thrown away, the id is taken again, and the markers tell. Where they tell of another run the error is
+//! [`ProcessorError::Refused`]. A record that the broker refuses is an error after the transaction was aborted, and
 //! calling again begins with its chunk.
 
 mod chunk;
@@ -35,17 +36,17 @@ use super::producer_config;
 use super::results::{encode_record, record_headers};
 use crate::checkpoint::failpoint;
 use crate::checkpoint::protocol::{
-    Delivered, Marker, OutboxFingerprint, RunId, Undelivered, plan_recovery, refuses_start,
+    Delivered, OutboxFingerprint, Refusal, RunId, Undelivered, plan_recovery, refuses_start, strangers,
 };
 use crate::config::ProducerConfig;
 use crate::error::{ProcessorError, ProcessorResult};
-use crate::sink::{Prepared, ResultRow, ResultSink, Shard, SinkContext, SinkRecovery};
+use crate::sink::{Prepared, ProcessIdentity, ResultRow, ResultSink, Shard, SinkContext, SinkRecovery};
 use crate::time::Epoch;
 use chunk::ChunkWriter;
 use config::{reading_config, transactional_config};
 use progress::{ProgressTopic, UpTo};
 use shard::{ShardDelivery, Start, refused, transactional_id};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 
 /// With more than this gathered, the epoch should end soon.
@@ -55,6 +56,7 @@ const ENOUGH_BYTES: usize = 64 << 20;
 pub(in crate::sink) struct TransactionalResults {
     config: ProducerConfig,
     job: String,
+    process: ProcessIdentity,
     headers: Vec<RecordHeader>,
     progress: ProgressTopic,
     run: RunId,
@@ -84,7 +86,7 @@ struct Outbox {
 
 impl TransactionalResults {
     /// Nothing is connected. What cannot work with transactions is an error.
-    pub fn new(config: &ProducerConfig, job: &str) -> ProcessorResult<Self> {
+    pub fn new(config: &ProducerConfig, job: &str, process: ProcessIdentity) -> ProcessorResult<Self> {
         let trial = transactional_config(config, job, &transactional_id(job, Shard::default()))?;
         create(&trial).map_err(|error| match error {
             ProcessorError::Kafka(reason) => ProcessorError::Config(format!("kafka.producer: {reason}")),
@@ -93,6 +95,7 @@ impl TransactionalResults {
         Ok(TransactionalResults {
             config: config.clone(),
             job: job.to_owned(),
+            process,
             headers: record_headers(job).to_vec(),
             progress: ProgressTopic::new(job, reading_config(config, job)),
             run: RunId(RandomState::new().hash_one(std::process::id())),
@@ -128,17 +131,47 @@ impl TransactionalResults {
         Ok(ShardDelivery::new(&self.job, shard, start, client))
     }
 
-    /// Takes over one shard that was fenced, and sends what has no marker.
-    fn finish(&self, delivery: &mut ShardDelivery, last: Option<Marker>, outbox: &mut Outbox) -> ProcessorResult<()> {
+    /// Fences and claims the shards of `outboxes`, and of starts that no manifest knows; notes what is visible already.
+    fn take(
+        &self,
+        recovery: &SinkRecovery,
+        outboxes: &mut BTreeMap<Shard, Outbox>,
+    ) -> ProcessorResult<Vec<ShardDelivery>> {
         let context = self.context()?;
-        delivery.claim(last, &self.progress, &context)?;
-        if outbox.visible < outbox.chunks.len() {
-            tracing::info!(
-                target: "sink", shard = %delivery.shard(), chunks = outbox.chunks.len() - outbox.visible,
-                visible = outbox.visible, "results that the checkpoint holds are delivered"
-            );
+        let start = Start { generation: recovery.generation, run: self.run };
+        let refuse = |refusal: Refusal| refused(&refusal);
+        let (sink, process, processes) = (recovery.shard.sink, recovery.shard.process, self.process.count as u16);
+        let mut markers = self.progress.read(&context, UpTo::Now)?;
+        let mut fenced = BTreeSet::new();
+        let mut deliveries = Vec::new();
+        loop {
+            refuses_start(start.generation, recovery.restored, &markers)
+                .map_or(Ok(()), |refusal| Err(refuse(refusal)))?;
+            for shard in strangers(sink, process, processes, &markers, &fenced) {
+                outboxes.entry(shard).or_insert_with(|| Outbox { epoch: recovery.restored, ..Outbox::default() });
+            }
+            let new: Vec<Shard> = outboxes.keys().filter(|shard| !fenced.contains(*shard)).copied().collect();
+            if new.is_empty() {
+                return Ok(deliveries);
+            }
+            for &shard in &new {
+                let mut delivery = self.shard(shard, start)?;
+                delivery.fence(&context)?;
+                fenced.insert(shard);
+                deliveries.push(delivery);
+            }
+            markers = self.progress.read(&context, UpTo::End)?;
+            let held = new.iter().filter_map(|shard| Some((*shard, outboxes.get(shard)?.held()))).collect();
+            let plan = plan_recovery(start.generation, recovery.restored, &held, &markers).map_err(refuse)?;
+            for delivery in deliveries.iter_mut().filter(|delivery| plan.contains_key(&delivery.shard())) {
+                let shard = delivery.shard();
+                if let Some(outbox) = outboxes.get_mut(&shard) {
+                    outbox.visible = plan[&shard] as usize;
+                }
+                delivery.claim(markers.get(&shard).copied(), &self.progress, &context)?;
+            }
+            markers = self.progress.read(&context, UpTo::End)?;
         }
-        self.send_chunks(delivery, outbox)
     }
 
     /// Sends the chunks that are not visible.
@@ -170,6 +203,10 @@ impl ResultSink for TransactionalResults {
         "kafka"
     }
 
+    fn identity(&self) -> String {
+        format!("kafka {}", self.config.result_topic)
+    }
+
     fn open(&mut self, context: SinkContext) -> ProcessorResult<()> {
         self.context = Some(context.clone());
         let client = producer_config(&self.config, &self.job);
@@ -195,14 +232,13 @@ impl ResultSink for TransactionalResults {
     }
 
     fn recover(&mut self, recovery: SinkRecovery) -> ProcessorResult<()> {
-        let context = self.context()?;
-        let start = Start { generation: recovery.generation, run: self.run };
         let mut outboxes: BTreeMap<Shard, Outbox> = BTreeMap::new();
         for &shard in std::iter::once(&recovery.shard).chain(&recovery.taken_over) {
             outboxes.insert(shard, Outbox { epoch: recovery.restored, ..Outbox::default() });
         }
-        for (shard, prepared) in recovery.prepared {
-            outboxes.insert(shard, Outbox { epoch: recovery.restored, chunks: prepared.outbox, visible: 0 });
+        for (shard, prepared) in &recovery.prepared {
+            let chunks = prepared.outbox.clone();
+            outboxes.insert(*shard, Outbox { epoch: recovery.restored, chunks, visible: 0 });
         }
         for (&shard, outbox) in &outboxes {
             let epoch = outbox.epoch.unwrap_or_default();
@@ -210,25 +246,16 @@ impl ResultSink for TransactionalResults {
                 read_chunk(chunk, shard, epoch, position)?;
             }
         }
-        let markers = self.progress.read(&context, UpTo::Now)?;
-        if let Some(refusal) = refuses_start(start.generation, recovery.restored, &markers) {
-            return Err(refused(&refusal));
-        }
-        let mut deliveries = Vec::new();
-        for &shard in outboxes.keys() {
-            let mut delivery = self.shard(shard, start)?;
-            delivery.fence(&context)?;
-            deliveries.push(delivery);
-        }
-        let markers = self.progress.read(&context, UpTo::End)?;
-        let held = outboxes.iter().map(|(&shard, outbox)| (shard, outbox.held())).collect();
-        let plan =
-            plan_recovery(start.generation, recovery.restored, &held, &markers).map_err(|refusal| refused(&refusal))?;
-        for mut delivery in deliveries {
+        for mut delivery in self.take(&recovery, &mut outboxes)? {
             let shard = delivery.shard();
             let Some(outbox) = outboxes.get_mut(&shard) else { continue };
-            outbox.visible = plan.get(&shard).map_or(0, |&visible| visible as usize);
-            self.finish(&mut delivery, markers.get(&shard).copied(), outbox)?;
+            if outbox.visible < outbox.chunks.len() {
+                tracing::info!(
+                    target: "sink", %shard, chunks = outbox.chunks.len() - outbox.visible, visible = outbox.visible,
+                    "results that the checkpoint holds are delivered"
+                );
+            }
+            self.send_chunks(&mut delivery, outbox)?;
             if shard == recovery.shard {
                 self.own = Some(delivery);
             }

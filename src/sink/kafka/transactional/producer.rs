@@ -1,8 +1,11 @@
 //! A producer with a transactional id, and one transaction of it.
 //!
-//! The model: a transaction ends in one of three ways: it is committed; it is surely not, then it may be done again; or it is not
-//! known, because the producer can do nothing more or because the commit was asked for and failed. Then the producer is thrown
-//! away: the next one, by taking the same id, has the broker finish or abort what is open, and the markers say which.
+//! The model: either the commit is answered at the first call, or the outcome is in doubt, and the producer is of no use any more:
+//! the next one, by taking the same id, has the broker finish or abort what is open, and the markers say which.
+//!
+//! In doubt is more than seems necessary: also a transaction that was aborted, and a commit that was answered after it was asked
+//! again. A request that was given up may still be on its way, and would end the *next* transaction of the same producer
+//! before its time; after the id is taken again it can do no harm.
 
 use super::super::delivery::{Reports, create};
 use super::chunk::Chunk;
@@ -34,11 +37,9 @@ pub(super) struct MarkerRecord<'a> {
 
 /// Why a transaction was not committed, as far as is known.
 pub(super) enum Setback {
-    /// It was aborted, and may be done again.
-    Aborted(String),
-    /// It was aborted, because the broker refuses a record.
+    /// The broker refuses a record.
     Refused(String),
-    /// Nobody knows.
+    /// It is not known, or it will be done again by another producer.
     Doubt(String),
     /// The run is over.
     Ended(ProcessorError),
@@ -69,7 +70,7 @@ impl ShardProducer {
                     return Ok(());
                 }
                 Err(Setback::Ended(error)) => return Err(error),
-                Err(Setback::Aborted(reason) | Setback::Refused(reason) | Setback::Doubt(reason)) => {
+                Err(Setback::Refused(reason) | Setback::Doubt(reason)) => {
                     drop(producer);
                     wait_for_broker(context, &self.trouble(&reason))?;
                 }
@@ -112,20 +113,25 @@ impl ShardProducer {
         self.producer = None;
     }
 
-    /// One transaction: the records of `chunk`, then the marker.
+    /// One transaction: the records of `chunk`, then the marker. After an error the id must be taken again.
     pub fn transact(
         &self,
         chunk: Option<&Chunk<'_>>,
         marker: &MarkerRecord<'_>,
         context: &SinkContext,
     ) -> Result<(), Setback> {
-        let Some(producer) = &self.producer else { return Err(Setback::Doubt("there is no producer".to_owned())) };
+        let Some(producer) = &self.producer else {
+            return Err(Setback::Doubt("the id is to be taken again".to_owned()));
+        };
         let transaction = Transaction { producer, context, owner: self };
         if let Err(error) = producer.begin_transaction() {
             return Err(Setback::Doubt(format!("beginning a transaction: {error}")));
         }
         failpoint("transaction_begun");
-        transaction.send(chunk, marker).or_else(|setback| transaction.abort(setback))?;
+        if let Err(setback) = transaction.send(chunk, marker) {
+            transaction.take_back();
+            return Err(setback);
+        }
         failpoint("commit_sent");
         transaction.commit()?;
         failpoint("commit_answered");
@@ -253,52 +259,32 @@ impl Transaction<'_> {
         );
         match refused {
             true => Setback::Refused(reason),
-            false => Setback::Aborted(reason),
+            false => Setback::Doubt(reason),
         }
     }
 
-    /// Takes back what was sent, after `setback`.
-    fn abort(&self, setback: Setback) -> Result<(), Setback> {
-        match setback {
-            Setback::Doubt(_) => return Err(setback),
-            Setback::Ended(_) => {
-                // Only so that readers need not wait for the time-out; the next start does it otherwise.
-                let _ = self.producer.abort_transaction(SHORT_CALL);
-                return Err(setback);
+    /// Aborts, if that is quick: only so that readers need not wait until the id is taken again.
+    fn take_back(&self) {
+        let begun = Instant::now();
+        while begun.elapsed() < SLOW_AFTER {
+            match self.producer.abort_transaction(SHORT_CALL) {
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && !error.is_fatal() => {}
+                _ => return,
             }
-            Setback::Aborted(_) | Setback::Refused(_) => {}
-        }
-        let mut told = Instant::now();
-        loop {
-            let error = match self.producer.abort_transaction(SHORT_CALL) {
-                Ok(()) => break,
-                Err(KafkaError::Transaction(error)) if error.is_retriable() && !error.is_fatal() => error,
-                Err(other) => return Err(Setback::Doubt(format!("aborting a transaction: {other}"))),
-            };
             self.producer.poll(POLL);
-            let reason = self.owner.trouble(&format!("aborting a transaction: {error}"));
-            if told.elapsed() >= SLOW_AFTER {
-                told = Instant::now();
-                self.context.broker_answers(false);
-                self.context.waiting(&reason);
+            if self.context.is_over() {
+                return;
             }
-            rest(self.context, Duration::ZERO, &reason).map_err(Setback::Ended)?;
         }
-        // Reports of what was taken back.
-        while self.producer.in_flight_count() > 0 {
-            self.producer.poll(POLL);
-        }
-        while self.producer.context().take_failure().is_some() {}
-        Err(setback)
     }
 
-    /// Once the commit is asked for, whatever is no success leaves it open what the broker has done.
     fn commit(&self) -> Result<(), Setback> {
+        let mut again = None;
         loop {
             let error = match self.producer.commit_transaction(CALL) {
                 Ok(()) => {
                     answered(self.context);
-                    return Ok(());
+                    return again.map_or(Ok(()), |reason| Err(Setback::Doubt(reason)));
                 }
                 Err(KafkaError::Transaction(error))
                     if error.is_retriable() && !error.is_fatal() && !error.txn_requires_abort() =>
@@ -312,6 +298,7 @@ impl Transaction<'_> {
             self.context.broker_answers(false);
             self.context.waiting(&reason);
             rest(self.context, PAUSE / 5, &reason).map_err(Setback::Ended)?;
+            again = Some(reason);
         }
     }
 }

@@ -76,10 +76,9 @@ impl ShardDelivery {
             match self.producer.transact(chunk, &record, context) {
                 Ok(()) => break,
                 Err(Setback::Ended(error)) => return Err(error),
-                Err(Setback::Refused(reason)) => return Err(ProcessorError::Kafka(reason)),
-                Err(Setback::Aborted(reason)) => {
-                    context.waiting(&reason);
-                    rest(context, PAUSE, &reason)?;
+                Err(Setback::Refused(reason)) => {
+                    self.producer.discard();
+                    return Err(ProcessorError::Kafka(reason));
                 }
                 Err(Setback::Doubt(reason)) => {
                     if self.clear_up(&marker, &reason, progress, context)? {
@@ -92,7 +91,7 @@ impl ShardDelivery {
         Ok(())
     }
 
-    /// Finds out what became of the transaction with the marker `sending`, and makes a new producer. Returns whether it was
+    /// Takes the id again, and finds out what became of the transaction with the marker `sending`. Returns whether it was
     /// committed. Where another run has taken over, this one ends, without fencing the other off.
     fn clear_up(
         &mut self,

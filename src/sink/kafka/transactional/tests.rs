@@ -16,7 +16,7 @@ fn config(properties: &[(&str, &str)]) -> ProducerConfig {
 }
 
 fn sink() -> TransactionalResults {
-    TransactionalResults::new(&config(&[]), "feedback").unwrap()
+    TransactionalResults::new(&config(&[]), "feedback", ProcessIdentity::ALONE).unwrap()
 }
 
 fn row(count: u64) -> ResultRow {
@@ -93,7 +93,7 @@ fn much_that_waits_asks_for_the_end_of_the_epoch() {
 #[test]
 fn what_librdkafka_refuses_is_an_error_of_the_configuration() {
     for (name, value, part) in [("no.such.thing", "1", "no.such.thing"), ("max.in.flight", "9", "max.in.flight")] {
-        match TransactionalResults::new(&config(&[(name, value)]), "feedback").err() {
+        match TransactionalResults::new(&config(&[(name, value)]), "feedback", ProcessIdentity::ALONE).err() {
             Some(ProcessorError::Config(reason)) => assert!(reason.contains(part), "{reason}"),
             other => panic!("{other:?}"),
         }

@@ -1,0 +1,135 @@
+//! The job: what its input is, what its state is, and what it makes of it. Results do not depend on epochs, processes or crashes.
+
+use crate::broker::Outcome;
+use llm_optimizer_processor::checkpoint::protocol::OutboxFingerprint;
+use llm_optimizer_processor::sink::{Generation, Shard};
+use llm_optimizer_processor::time::Epoch;
+use std::collections::BTreeMap;
+
+pub const PARTITIONS: u8 = 3;
+const EVENTS: u8 = 8;
+/// So many events make a result.
+const OF_RESULT: u8 = 2;
+/// So many results at most are a chunk.
+const CHUNK: usize = 2;
+
+/// A partition: how much of it was read, and what was made of it since the last result.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Partition {
+    pub next: u8,
+    sum: u32,
+}
+
+impl Partition {
+    pub fn is_at_end(self) -> bool {
+        self.next == EVENTS
+    }
+
+    /// Reads an event.
+    pub fn step(&mut self, partition: u8) -> Option<Outcome> {
+        self.sum += (u32::from(partition) + 1) * 1000 + u32::from(self.next);
+        self.next += 1;
+        let number = (self.next - 1) / OF_RESULT;
+        self.next.is_multiple_of(OF_RESULT).then(|| Outcome { partition, number, sum: std::mem::take(&mut self.sum) })
+    }
+}
+
+/// What a run that was never killed makes.
+pub fn all_results() -> Vec<Outcome> {
+    let of_partition = |number| {
+        let mut partition = Partition::default();
+        (0..EVENTS).filter_map(move |_| partition.step(number))
+    };
+    (0..PARTITIONS).flat_map(of_partition).collect()
+}
+
+/// One process's snapshot.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub partitions: BTreeMap<u8, Partition>,
+    pub shard: Shard,
+    pub outbox: Vec<Vec<Outcome>>,
+    /// Who wrote it: by the checksums in the manifest it is found out where it is not who should have.
+    pub writer: Generation,
+}
+
+/// Where a snapshot is: epoch, worker, and the start that wrote it where the names of directories say it.
+pub type Place = (Epoch, u16, Option<Generation>);
+
+/// A published checkpoint.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    pub snapshots: Vec<Place>,
+    pub writer: Generation,
+    pub is_damaged: bool,
+    pub shards: Vec<Shard>,
+}
+
+/// What is durable beside the broker.
+#[derive(Clone, Debug, Default)]
+pub struct Storage {
+    pub snapshots: BTreeMap<Place, Snapshot>,
+    pub manifests: BTreeMap<Epoch, Manifest>,
+}
+
+/// What a run restores.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    pub epoch: Option<Epoch>,
+    pub partitions: BTreeMap<u8, Partition>,
+    pub outboxes: BTreeMap<Shard, Vec<Vec<Outcome>>>,
+    pub shards: Vec<Shard>,
+}
+
+impl Storage {
+    fn is_sound(&self, manifest: &Manifest) -> bool {
+        let written = |place: &Place| self.snapshots.get(place).is_some_and(|found| found.writer == manifest.writer);
+        !manifest.is_damaged && manifest.snapshots.iter().all(written)
+    }
+
+    /// The newest sound one; `None` where there are checkpoints, and none is sound.
+    pub fn restore(&self) -> Option<Restored> {
+        let sound = self.manifests.iter().rev().find(|(_, manifest)| self.is_sound(manifest));
+        let Some((&epoch, manifest)) = sound else { return self.manifests.is_empty().then(Restored::default) };
+        let mut restored = Restored { epoch: Some(epoch), shards: manifest.shards.clone(), ..Restored::default() };
+        for snapshot in manifest.snapshots.iter().map(|place| &self.snapshots[place]) {
+            restored.partitions.extend(&snapshot.partitions);
+            restored.outboxes.insert(snapshot.shard, snapshot.outbox.clone());
+        }
+        Some(restored)
+    }
+
+    /// After all that was ever begun.
+    pub fn next_epoch(&self) -> Epoch {
+        let begun = self.snapshots.keys().map(|(epoch, ..)| *epoch).chain(self.manifests.keys().copied());
+        begun.max().map_or(Epoch::FIRST, |last| Epoch::new(last.number() + 1))
+    }
+
+    pub fn remove_incomplete(&mut self) {
+        self.snapshots.retain(|(epoch, ..), _| self.manifests.contains_key(epoch));
+    }
+
+    /// Keeps two.
+    pub fn retain(&mut self) {
+        while self.manifests.len() > 2 {
+            self.manifests.pop_first();
+        }
+        let oldest = self.manifests.keys().next().copied().unwrap_or_default();
+        self.snapshots.retain(|(epoch, ..), _| *epoch >= oldest);
+    }
+}
+
+/// As the sink cuts an epoch into chunks.
+pub fn chunks(results: &[Outcome]) -> Vec<Vec<Outcome>> {
+    results.chunks(CHUNK).map(<[Outcome]>::to_vec).collect()
+}
+
+pub fn fingerprint(outbox: &[Vec<Outcome>]) -> OutboxFingerprint {
+    let bytes = |chunk: &Vec<Outcome>| -> Vec<u8> {
+        chunk
+            .iter()
+            .flat_map(|result| [&[result.partition, result.number][..], &result.sum.to_le_bytes()].concat())
+            .collect()
+    };
+    OutboxFingerprint::of(&outbox.iter().map(bytes).collect::<Vec<_>>())
+}

@@ -1,0 +1,458 @@
+//! Everything at once: storages, runs, the broker, and the requests between them; what may happen next, and what must hold.
+
+use crate::broker::{Broker, Completed, Outcome, Request};
+use crate::job::{Manifest, Place, Restored, Snapshot, Storage, all_results};
+use crate::process::{Process, Start, Step};
+use crate::rules::Broken;
+use llm_optimizer_processor::checkpoint::{Command, Coordinator, Event, ProcessIndex, Rules};
+use llm_optimizer_processor::event::WorkerIndex;
+use llm_optimizer_processor::sink::{Generation, Shard};
+use llm_optimizer_processor::time::Epoch;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// So often a job is started while things go wrong.
+const MOST_STARTS: usize = 5;
+
+/// What may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A process does what it can.
+    Step(usize, usize),
+    /// The coordinator hears of something, or of the time.
+    Coordinate(usize),
+    /// The publisher writes the manifest.
+    Publish(usize),
+    /// The broker does what was asked, and its answer arrives.
+    Answer(usize),
+    /// The same, and the request will come once more.
+    AnswerAndKeep(usize),
+    /// The answer is lost.
+    AnswerIsLost(usize),
+    /// A process does not wait for an answer any longer.
+    GiveUp(usize, usize),
+    /// A commit that was decided is completed.
+    Complete(Shard),
+    /// The broker's patience with an open transaction ends.
+    TimeOut(Shard),
+    /// A process ends, as by `kill -9`.
+    Crash(usize, usize),
+    /// A process stops, as by SIGSTOP.
+    Pause(usize, usize),
+    /// A stopped process goes on.
+    Resume(usize, usize),
+    /// A process notices that a peer is gone, and ends.
+    Notice(usize, usize),
+    /// The job is started from a storage with so many processes.
+    Start(usize, u16),
+    /// The storage is copied, as for a second cluster.
+    Copy,
+    /// The newest checkpoint is damaged.
+    Damage(usize),
+}
+
+/// A request on its way.
+#[derive(Clone, Debug)]
+struct Message {
+    run: usize,
+    process: usize,
+    number: u32,
+    request: Request,
+    /// It was answered; this is the same once more.
+    is_copy: bool,
+}
+
+struct Run {
+    storage: usize,
+    start: Start,
+    processes: Vec<Process>,
+    coordinator: Coordinator<u16>,
+    words: VecDeque<Event<u16>>,
+    said_at_end: BTreeSet<usize>,
+    announced: Option<Epoch>,
+    to_publish: Option<(Epoch, Vec<u16>)>,
+    published: Option<Epoch>,
+    shards: BTreeSet<Shard>,
+    is_broken: bool,
+    is_finished: bool,
+}
+
+impl Run {
+    fn is_alive(&self) -> bool {
+        self.processes.iter().any(|process| process.is_alive)
+    }
+}
+
+/// What went wrong with the protocol.
+pub type Violation = String;
+
+pub struct World {
+    broken: Option<Broken>,
+    broker: Broker,
+    storages: Vec<Storage>,
+    runs: Vec<Run>,
+    network: Vec<Message>,
+    requests: u32,
+    visible: Vec<Outcome>,
+    expected: Vec<Outcome>,
+    /// The latest start all of whose processes have recovered.
+    recovered: Option<Generation>,
+    has_damaged: bool,
+    /// What has happened.
+    pub story: Vec<String>,
+}
+
+impl World {
+    pub fn new(broken: Option<Broken>) -> Self {
+        World {
+            broken,
+            broker: Broker::default(),
+            storages: vec![Storage::default()],
+            runs: Vec::new(),
+            network: Vec::new(),
+            requests: 0,
+            visible: Vec::new(),
+            expected: all_results(),
+            recovered: None,
+            has_damaged: false,
+            story: Vec::new(),
+        }
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.runs.iter().any(|run| run.is_finished)
+    }
+
+    /// All that may happen, with how likely it is; `faults`: also what nobody wants.
+    pub fn actions(&self, faults: bool, actions: &mut Vec<(Action, u32)>) {
+        actions.clear();
+        let mut add = |action, weight| actions.push((action, weight));
+        for (at, message) in self.network.iter().enumerate() {
+            add(Action::Answer(at), if message.is_copy { 1 } else { 12 });
+            if faults && !message.is_copy {
+                add(Action::AnswerAndKeep(at), 1);
+                add(Action::AnswerIsLost(at), 1);
+            }
+        }
+        for shard in self.broker.committing() {
+            add(Action::Complete(shard), 8);
+        }
+        for (number, run) in self.runs.iter().enumerate() {
+            self.actions_of_run(number, run, faults, &mut add);
+        }
+        for shard in self.broker.open() {
+            add(Action::TimeOut(shard), 1);
+        }
+        if !faults {
+            return;
+        }
+        if self.runs.len() < MOST_STARTS {
+            let likely = if self.runs.iter().any(Run::is_alive) { 1 } else { 6 };
+            for storage in (0..self.storages.len()).filter(|storage| !self.is_locked(*storage)) {
+                (1..=3).for_each(|processes| add(Action::Start(storage, processes), likely));
+            }
+        }
+        if self.storages.len() == 1 && !self.runs.is_empty() {
+            add(Action::Copy, 1);
+        }
+        for storage in (0..self.storages.len()).filter(|_| !self.has_damaged) {
+            if !self.storages[storage].manifests.is_empty() {
+                add(Action::Damage(storage), 1);
+            }
+        }
+    }
+
+    fn actions_of_run(&self, number: usize, run: &Run, faults: bool, add: &mut impl FnMut(Action, u32)) {
+        for (index, process) in run.processes.iter().enumerate().filter(|(_, process)| process.is_alive) {
+            if process.is_paused {
+                add(Action::Resume(number, index), 2);
+                continue;
+            }
+            match process.waits_for {
+                None => add(Action::Step(number, index), 10),
+                Some(waits_for) => {
+                    let is_on_its_way =
+                        self.network.iter().any(|message| message.number == waits_for && !message.is_copy);
+                    if faults || !is_on_its_way {
+                        add(Action::GiveUp(number, index), if is_on_its_way { 1 } else { 8 });
+                    }
+                }
+            }
+            if run.is_broken {
+                add(Action::Notice(number, index), 2);
+            }
+            if index == 0 {
+                add(Action::Coordinate(number), 4);
+                if run.to_publish.is_some() {
+                    add(Action::Publish(number), 8);
+                }
+            }
+            if faults {
+                add(Action::Crash(number, index), 1);
+                add(Action::Pause(number, index), 1);
+            }
+        }
+    }
+
+    /// The first process of a run has the lock of its storage until it ends.
+    fn is_locked(&self, storage: usize) -> bool {
+        self.runs.iter().any(|run| run.storage == storage && run.processes[0].is_alive)
+    }
+
+    /// Has it happen.
+    pub fn act(&mut self, action: Action) -> Result<(), Violation> {
+        let story = self.tell(action);
+        self.story.push(story);
+        match action {
+            Action::Step(run, process) => self.step(run, process)?,
+            Action::Coordinate(run) => self.coordinate(run),
+            Action::Publish(run) => self.publish(run)?,
+            Action::Answer(at) => {
+                let message = self.network.remove(at);
+                self.answer(&message, true);
+            }
+            Action::AnswerAndKeep(at) => {
+                let message = self.network[at].clone();
+                self.network[at].is_copy = true;
+                self.answer(&message, true);
+            }
+            Action::AnswerIsLost(at) => {
+                let message = self.network.remove(at);
+                self.answer(&message, false);
+            }
+            Action::GiveUp(run, process) => self.runs[run].processes[process].gave_up(),
+            Action::Complete(shard) => self.complete(shard)?,
+            Action::TimeOut(shard) => self.broker.time_out(shard),
+            Action::Crash(run, process) | Action::Notice(run, process) => self.end(run, process),
+            Action::Pause(run, process) => self.runs[run].processes[process].is_paused = true,
+            Action::Resume(run, process) => self.runs[run].processes[process].is_paused = false,
+            Action::Start(storage, processes) => self.start(storage, processes),
+            Action::Copy => self.storages.push(self.storages[0].clone()),
+            Action::Damage(storage) => {
+                self.has_damaged = true;
+                if let Some(mut newest) = self.storages[storage].manifests.last_entry() {
+                    newest.get_mut().is_damaged = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, action: Action) -> String {
+        let message = |at: usize| {
+            let Message { run, process, request, .. } = &self.network[at];
+            format!("{request:?} of run {run} process {process}")
+        };
+        match action {
+            Action::Answer(at) => format!("answer to {}", message(at)),
+            Action::AnswerAndKeep(at) => format!("answer to {}, which will come again", message(at)),
+            Action::AnswerIsLost(at) => format!("lost answer to {}", message(at)),
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn end(&mut self, run: usize, process: usize) {
+        self.runs[run].processes[process].is_alive = false;
+        self.runs[run].is_broken = true;
+    }
+
+    /// What a person does when all is over that may go wrong.
+    pub fn repair(&mut self) {
+        for storage in &mut self.storages {
+            storage.manifests.values_mut().for_each(|manifest| manifest.is_damaged = false);
+        }
+    }
+
+    /// A start from the storage, where nobody has its lock.
+    pub fn try_start(&mut self, storage: usize, processes: u16) -> bool {
+        let storage = storage % self.storages.len();
+        let may = !self.is_locked(storage);
+        if may {
+            self.story.push(format!("{:?}", Action::Start(storage, processes)));
+            self.start(storage, processes);
+        }
+        may
+    }
+
+    pub fn has_living_run(&self) -> bool {
+        self.runs.iter().any(Run::is_alive)
+    }
+
+    fn start(&mut self, storage: usize, processes: u16) {
+        let Some(restored) = self.storages[storage].restore() else {
+            self.story.push("  refused: no checkpoint is sound".to_owned());
+            return;
+        };
+        let first = self.storages[storage].next_epoch();
+        self.storages[storage].remove_incomplete();
+        let generation = Generation(self.runs.len() as u64 + 1);
+        let Restored { epoch, .. } = restored;
+        let start = Start { generation, processes, restored: epoch, broken: self.broken };
+        let workers = match self.broken {
+            Some(Broken::PublishEarly) => usize::from(processes - 1).max(1),
+            _ => usize::from(processes),
+        };
+        let rules = Rules {
+            workers,
+            processes: usize::from(processes),
+            interval: Some(Duration::ZERO),
+            timeout: Duration::from_secs(3600),
+            least_pause: Duration::ZERO,
+        };
+        let own = (0..processes).map(|process| Shard { sink: 0, process });
+        self.runs.push(Run {
+            storage,
+            start,
+            processes: (0..processes).map(|index| Process::new(index, start, &restored)).collect(),
+            coordinator: Coordinator::new(rules, first),
+            words: VecDeque::new(),
+            said_at_end: BTreeSet::new(),
+            announced: None,
+            to_publish: None,
+            published: None,
+            shards: own.chain(restored.shards.iter().copied()).collect(),
+            is_broken: false,
+            is_finished: false,
+        });
+    }
+
+    fn step(&mut self, number: usize, index: usize) -> Result<(), Violation> {
+        let run = &mut self.runs[number];
+        let process = &mut run.processes[index];
+        let had_recovered = process.has_recovered();
+        let step = process.step(run.announced, run.published);
+        let has_recovered = process.has_recovered();
+        if process.has_recovered() && process.is_at_end() && run.said_at_end.insert(index) {
+            run.words.push_back(Event::Finished(WorkerIndex(index as u32)));
+        }
+        match step {
+            Step::Nothing | Step::Done => {}
+            Step::Request(request) => {
+                self.requests += 1;
+                process.waits_for = Some(self.requests);
+                let number_of_request = self.requests;
+                self.network.push(Message {
+                    run: number,
+                    process: index,
+                    number: number_of_request,
+                    request,
+                    is_copy: false,
+                });
+            }
+            Step::Cut(epoch, partitions, outbox) => {
+                let (shard, writer) = (process.shard, run.start.generation);
+                let snapshot = Snapshot { partitions, shard, outbox, writer };
+                let place = place(self.broken, epoch, index as u16, writer);
+                self.storages[run.storage].snapshots.insert(place, snapshot);
+                run.words.push_back(Event::Reported(WorkerIndex(index as u32), epoch, index as u16));
+            }
+            Step::Committed(epoch) => run.words.push_back(Event::Committed(ProcessIndex(index as u16), epoch)),
+        }
+        if has_recovered && !had_recovered {
+            self.check_recovery(number)?;
+        }
+        Ok(())
+    }
+
+    /// When all processes of a start have recovered, nothing is visible that it would make again.
+    fn check_recovery(&mut self, number: usize) -> Result<(), Violation> {
+        let run = &self.runs[number];
+        if !run.processes.iter().all(Process::has_recovered) {
+            return Ok(());
+        }
+        let restored = run.start.restored;
+        for (shard, marker) in self.broker.all_markers() {
+            let delivered = marker.delivered.map(|delivered| delivered.epoch);
+            if marker.generation < run.start.generation && delivered > restored {
+                return Err(format!("run {number} goes on from {restored:?}, and {shard} has delivered {delivered:?}"));
+            }
+        }
+        self.recovered = self.recovered.max(Some(run.start.generation));
+        Ok(())
+    }
+
+    fn coordinate(&mut self, number: usize) {
+        let run = &mut self.runs[number];
+        let event = run.words.pop_front().unwrap_or(Event::Tick);
+        for command in run.coordinator.hear(event, Duration::ZERO) {
+            match command {
+                Command::Announce(epoch, _) => run.announced = Some(epoch),
+                Command::Publish(epoch, _, reports) => run.to_publish = Some((epoch, reports)),
+                Command::TellPublished(epoch, _) => run.published = Some(epoch),
+                Command::TellOver(_) => {
+                    run.is_finished = true;
+                    run.processes.iter_mut().for_each(|process| process.is_alive = false);
+                }
+                Command::Overdue(_) => {}
+            }
+        }
+    }
+
+    fn publish(&mut self, number: usize) -> Result<(), Violation> {
+        let run = &mut self.runs[number];
+        let Some((epoch, workers)) = run.to_publish.take() else { return Ok(()) };
+        let writer = run.start.generation;
+        let snapshots = workers.into_iter().map(|worker| place(self.broken, epoch, worker, writer)).collect();
+        let shards = run.shards.iter().copied().collect();
+        let storage = &mut self.storages[run.storage];
+        if storage.manifests.contains_key(&epoch) {
+            return Err(format!("run {number} publishes epoch {epoch:?}, which is published"));
+        }
+        let were = storage.manifests.len();
+        storage.manifests.insert(epoch, Manifest { snapshots, writer, is_damaged: false, shards });
+        storage.retain();
+        if storage.manifests.len() < 2.min(were + 1) {
+            return Err(format!("{} checkpoints are left", storage.manifests.len()));
+        }
+        run.words.push_back(Event::Published(epoch));
+        Ok(())
+    }
+
+    fn answer(&mut self, message: &Message, arrives: bool) {
+        let answer = self.broker.handle(&message.request);
+        let process = &mut self.runs[message.run].processes[message.process];
+        // A stopped process finds the answer when it goes on.
+        let waits = process.is_alive && process.waits_for == Some(message.number) && !message.is_copy;
+        if !arrives || !waits {
+            return;
+        }
+        if let Err(refusal) = process.answered(answer) {
+            self.story.push(format!("  run {} process {} is refused: {refusal:?}", message.run, message.process));
+            self.end(message.run, message.process);
+        }
+    }
+
+    fn complete(&mut self, shard: Shard) -> Result<(), Violation> {
+        let Completed { results, generation } = self.broker.complete(shard);
+        for result in results {
+            self.story.push(format!("  visible: {result:?}"));
+            if self.visible.contains(&result) {
+                return Err(format!("{result:?} is visible twice"));
+            }
+            if !self.expected.contains(&result) {
+                return Err(format!("{result:?} is wrong"));
+            }
+            if generation < self.recovered {
+                return Err(format!("{generation:?} has written after {:?} has recovered", self.recovered));
+            }
+            self.visible.push(result);
+        }
+        Ok(())
+    }
+
+    /// At the very end.
+    pub fn check_end(&self) -> Result<(), Violation> {
+        let missing: Vec<&Outcome> = self.expected.iter().filter(|result| !self.visible.contains(result)).collect();
+        if !missing.is_empty() {
+            return Err(format!("never visible: {missing:?}"));
+        }
+        match self.broker.open().next() {
+            Some(shard) => Err(format!("a transaction of {shard} is open")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn place(broken: Option<Broken>, epoch: Epoch, worker: u16, writer: Generation) -> Place {
+    (epoch, worker, Some(writer).filter(|_| broken != Some(Broken::SharedPlaces)))
+}
