@@ -44,8 +44,8 @@ pub use attempts::{Attempts, FailureObserver};
 pub use choice::{Choice, Expectation, choose};
 pub use compare::{Comparison, EntryCounts, EntryDifference, compare};
 pub use contents::{
-    Contents, EntryContent, FigureList, Figures, RecordText, Selected, Selection, TableSize, WaitingContent,
-    read_record,
+    ChunkContent, Contents, DefinitionContent, EntryContent, FigureList, Figures, RecordText, Selected, Selection,
+    TableSize, WaitingContent, read_record,
 };
 pub use coordinator::{Command, Coordinator, Ending, Event, ProcessIndex, Rules};
 pub use cut::PartitionCut;

@@ -1,10 +1,12 @@
 //! `processor checkpoints`, on checkpoints that are whole, incomplete and damaged.
 
+use super::checkout;
 use super::program::{Place, Said, config};
 use super::sample::Job;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Read;
+use std::path::Path;
 use std::process::Stdio;
 
 /// A folder with a job's checkpoints 1 to 3 of two workers.
@@ -107,7 +109,10 @@ fn inspect_as_json_has_all_of_it() {
     assert_eq!(document["manifest"]["snapshots"][1]["directory"], "worker-1");
     let partition = &document["partitions"][0];
     assert_eq!((&partition["next"], &partition["watermark"]), (&json!(150), &json!("2026-09-21T14:14:50.000Z")));
-    assert_eq!(document["outbox"], json!([{"sink": 0, "process": 0, "epoch": 3, "chunk": 0, "bytes": 12}]));
+    assert_eq!(
+        document["outbox"],
+        json!([{"sink": 0, "process": 0, "epoch": 3, "chunk": 0, "bytes": 12, "crc32": "e3325fab"}])
+    );
     let window = windows.iter().find(|window| window["name"] == "trend" && window["key"] == json!({"model": "gpt-4o"}));
     let window = window.expect("a window of gpt-4o");
     assert!(window["results"]["latency_ms"]["count"].as_u64() > Some(0), "{window}");
@@ -181,6 +186,39 @@ fn diff_tells_what_has_happened_in_between() {
     let few = done(&place, "diff 1 2 --path c --limit 3");
     assert!(few.contains(" more; --limit N shows more\n"), "{few}");
     assert_eq!(checkpoints(&place, "diff 1 7 --path c").code, Some(1));
+}
+
+/// A checkpoint of version 1 says what it said when it was made. With `MAKE_CHECKPOINT_FIXTURE` it is made first; see
+/// docs/checkpoint-format.md.
+#[test]
+fn the_fixture_of_version_1_is_read_as_it_was_written() {
+    let fixture = checkout::ROOT.join("tests/fixtures/checkpoint-v1");
+    let place = Place::new();
+    let path = fixture.to_str().expect("UTF-8");
+    let inspect = || done(&place, &format!("inspect 3 --path {path} --json"));
+    if std::env::var_os("MAKE_CHECKPOINT_FIXTURE").is_some() {
+        let mut job = Job::with_windows(&place.path("state"), &place.path("c"), 2);
+        (1..=3).for_each(|epoch| drop(job.checkpoint(epoch).expect("a checkpoint")));
+        drop(fs::remove_dir_all(&fixture));
+        copy(&place.path("c/3"), &fixture.join("3"));
+        fs::write(fixture.join("expected.json"), inspect()).expect("written");
+    }
+    let expected = fs::read_to_string(fixture.join("expected.json")).expect("the fixture");
+    assert_eq!(inspect(), expected);
+    let out = done(&place, &format!("verify --path {path}"));
+    assert!(out.starts_with("checkpoint 3: ok: ") && out.lines().count() == 1, "{out}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("made");
+    for entry in fs::read_dir(from).expect("listed") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).expect("copied")),
+        }
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use llm_optimizer_processor::checkpoint::{
     AggregationSummary, Changes, CheckpointStore, DefinitionSummary, FORMAT_VERSION, JobFingerprint, KnownFiles,
-    Manifest, OutboxKey, PartitionCut, SinkFile, SinkNames, SinkShard, WorkerSnapshot, WorkerStore, put_cut,
-    put_outbox,
+    Manifest, OutboxKey, PartitionCut, Restored, SinkFile, SinkNames, SinkShard, WorkerSnapshot, WorkerStore,
+    delete_outbox, key_groups_of, put_cut, put_outbox,
 };
 use llm_optimizer_processor::config::{self, WindowDefinition};
 use llm_optimizer_processor::event::{
@@ -69,15 +69,47 @@ impl Job {
         job
     }
 
-    /// Each worker writes what the epoch has changed, then all is published.
+    /// With windows that go on from a checkpoint, and no events.
+    pub fn restored(state: &Path, checkpoints: &Path, workers: usize, from: &Restored) -> Job {
+        let mut job = Self::with_windows(state, checkpoints, workers);
+        for (index, worker) in job.workers.iter_mut().enumerate() {
+            let groups = key_groups_of(WorkerIndex(index as u32), workers);
+            for windows in &mut worker.windows {
+                let definition = windows.definition();
+                let restore = |key: &[u8], value: &[u8]| windows.restore(key, value);
+                from.windows(definition, groups.clone(), restore).expect("records of windows");
+                windows.finish_restore().expect("records that fit together");
+            }
+        }
+        job
+    }
+
+    /// Each worker lives through an epoch and writes what it has changed, then all is published.
     pub fn checkpoint(&mut self, epoch: u64) -> ProcessorResult<Manifest> {
-        let (epoch, peers) = (Epoch::new(epoch), self.workers.len());
+        self.checkpoint_of(Epoch::new(epoch), live_through)
+    }
+
+    /// Each worker writes all that it has, then all is published.
+    pub fn checkpoint_of_all(&mut self, epoch: u64) -> ProcessorResult<Manifest> {
+        self.checkpoint_of(Epoch::new(epoch), |windows, _, _, _| windows.change_all())
+    }
+
+    fn checkpoint_of(
+        &mut self,
+        epoch: Epoch,
+        live: impl Fn(&mut WindowState, Epoch, WorkerIndex, usize),
+    ) -> ProcessorResult<Manifest> {
+        let peers = self.workers.len();
         self.store.begin(epoch)?;
         let mut snapshots = Vec::new();
         for (index, worker) in self.workers.iter_mut().enumerate() {
             let index = WorkerIndex(index as u32);
             let mut changes = changes(epoch, index);
-            worker.windows.iter_mut().for_each(|windows| live_through(windows, epoch, index, peers, &mut changes));
+            for windows in &mut worker.windows {
+                live(windows, epoch, index, peers);
+                windows.begin_snapshot();
+                assert!(windows.write_snapshot(&mut changes, usize::MAX).expect("encoded"));
+            }
             let written = worker.store.write(changes)?;
             let files = worker.store.snapshot_to(&self.store.worker_directory(epoch, index), &mut worker.known)?;
             worker.windows.iter_mut().for_each(WindowState::snapshot_stored);
@@ -116,8 +148,8 @@ fn windows() -> Vec<WindowState> {
     definitions().into_iter().enumerate().map(state).collect()
 }
 
-/// The epoch's events of a worker's keys, what fires up to its frontier, and the changes of the snapshot.
-fn live_through(windows: &mut WindowState, epoch: Epoch, worker: WorkerIndex, peers: usize, changes: &mut Changes) {
+/// The epoch's events of a worker's keys, and what fires up to its frontier.
+fn live_through(windows: &mut WindowState, epoch: Epoch, worker: WorkerIndex, peers: usize) {
     let now = EventTime::from_millis(base() + 3_600_000);
     windows.begin_turn(now, &Completeness::default());
     windows.apply(&batch(epoch, worker, peers), |_| ());
@@ -127,8 +159,6 @@ fn live_through(windows: &mut WindowState, epoch: Epoch, worker: WorkerIndex, pe
         while !windows.fire(due, now, 1_000, &mut results) {}
     }
     windows.purge(frontier(epoch));
-    windows.begin_snapshot();
-    assert!(windows.write_snapshot(changes, usize::MAX).expect("encoded"));
 }
 
 fn base() -> i64 {
@@ -195,7 +225,7 @@ pub fn changes(epoch: Epoch, worker: WorkerIndex) -> Changes {
     put_cut(&mut changes, &cut(epoch, worker));
     if worker.0 == 0 {
         let before = Epoch::new(epoch.number().saturating_sub(1));
-        llm_optimizer_processor::checkpoint::delete_outbox(&mut changes, chunk(before).0);
+        delete_outbox(&mut changes, chunk(before).0);
         let (key, chunk) = chunk(epoch);
         put_outbox(&mut changes, key, &chunk);
     }
