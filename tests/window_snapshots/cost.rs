@@ -182,6 +182,22 @@ fn what_is_restored_beyond_the_limit_stays_in_the_store() {
 }
 
 #[test]
+fn nothing_leaves_while_a_snapshot_is_on_its_way() {
+    let mut job = Job::limited(0);
+    job.rows(0..1000, 60);
+    let mut changes = Changes::default();
+    job.state().begin_snapshot();
+    assert!(job.state().write_snapshot(&mut changes, usize::MAX).unwrap());
+    // Enough rows for memory to be measured again.
+    job.rows(1000..1001, 20_000);
+    job.state().wants_snapshot();
+    assert_eq!(job.state().cold_windows(), 0, "the store has nothing yet");
+    apply(&changes, &mut job.store.0.borrow_mut());
+    job.state().snapshot_stored();
+    assert_eq!(job.state().cold_windows(), 1000, "what has changed since is here");
+}
+
+#[test]
 fn the_longest_unused_leaves_first() {
     let mut job = Job::limited(usize::MAX);
     job.rows(0..1000, 60);
