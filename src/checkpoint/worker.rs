@@ -6,7 +6,7 @@
 //! operator that says it (see [`super::operator`]).
 
 use super::port::{Part, WorkerPort};
-use super::words::Word;
+use super::words::{Beginning, Word};
 use super::{Changes, Ending, PartitionCut};
 use crate::event::WorkerIndex;
 use crate::sink::{SideMark, SinkHub};
@@ -144,6 +144,13 @@ impl WorkerEpochs {
         let mut shared = self.shared.borrow_mut();
         if !std::mem::replace(&mut shared.has_said_stopping, true) {
             shared.to_say.push_back(Word::Stopping);
+        }
+    }
+
+    /// Says what the process begins with, on its first worker.
+    pub fn say_beginning(&self, beginning: Beginning) {
+        if self.port.is_first_of_process() {
+            self.say(Word::Begins(beginning));
         }
     }
 

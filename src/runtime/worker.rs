@@ -54,7 +54,8 @@ pub fn run(worker: &mut Worker, running: &Running) -> ProcessorResult<Summary> {
     let _ = wake.set(activator);
     share.step_to_the_end(worker);
     drop_dataflows(worker);
-    Ok(share.tally.take())
+    let open_are_kept = share.epochs.as_ref().is_some_and(WorkerEpochs::is_over);
+    Ok(Summary { open_are_kept, ..share.tally.take() })
 }
 
 /// Takes down what is left of the dataflow. Timely goes on stepping a worker that has one, for ever after a panic.
