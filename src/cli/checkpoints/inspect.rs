@@ -156,7 +156,9 @@ fn push_windows(text: &mut String, contents: &Contents) -> ProcessorResult<()> {
         for row in &waiting.first {
             let values: Vec<String> = row.values.iter().map(|(name, value)| format!("{name} {value}")).collect();
             let late = if row.is_late { "  late" } else { "" };
-            let _ = writeln!(text, "  {} {}  {}  until {}{late}", row.time, row.key, values.join(", "), row.until);
+            let name = definition_name(manifest, row.definition).map_or_else(String::new, |name| format!("{name} "));
+            let told = values.join(", ");
+            let _ = writeln!(text, "  {name}{} {}  {told}  until {}{late}", row.time, row.key, row.until);
         }
         push_rest(text, waiting.first.len(), waiting.all);
     }
