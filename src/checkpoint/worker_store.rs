@@ -139,6 +139,17 @@ impl WorkerStore {
         self.inner.with_db(|db| db.get(key))
     }
 
+    /// Makes changes that are not kept for another attempt: whoever calls gives up where it fails. They are safe after
+    /// [`WorkerStore::flush`].
+    pub fn write_once(&self, changes: &Changes) -> ProcessorResult<()> {
+        self.inner.with_db(|db| apply(db, changes))
+    }
+
+    /// What has been written goes to disk.
+    pub fn flush(&self) -> ProcessorResult<()> {
+        self.inner.with_db(DB::flush)
+    }
+
     /// Makes a snapshot of what has been written, in a directory that what an earlier attempt left there is removed from, and
     /// makes it survive the machine's crash. `known` is what the snapshot before left in it; nothing else may use it.
     ///

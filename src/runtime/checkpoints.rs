@@ -7,7 +7,7 @@
 use super::{Control, Topology};
 use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat};
 use crate::checkpoint::{
-    Attempts, CheckpointStore, Choice, Command, Coordinator, DefinitionSummary, Expectation, FORMAT_VERSION,
+    Attempts, Changes, CheckpointStore, Choice, Command, Coordinator, DefinitionSummary, Expectation, FORMAT_VERSION,
     FirstEpoch, JobFingerprint, Manifest, Part, ProcessIndex, Publication, PublisherSettings, Restored, Rules,
     SinkGathering, SinkNames, SinkNumber, StartOptions, Voice, WorkerEpochs, WorkerPort, WorkerStore, WriterSettings,
     check_sinks, choose, key_groups_of, sink_recovery, start_publisher, start_writer,
@@ -324,6 +324,14 @@ struct Cold(WorkerStore);
 impl ColdStore for Cold {
     fn get(&self, key: &[u8]) -> ProcessorResult<Option<Vec<u8>>> {
         self.0.get(key)
+    }
+
+    fn put(&self, records: &Changes) -> ProcessorResult<()> {
+        self.0.write_once(records)
+    }
+
+    fn flush(&self) -> ProcessorResult<()> {
+        self.0.flush()
     }
 }
 

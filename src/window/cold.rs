@@ -8,11 +8,13 @@
 //! Memory is measured now and then, as that looks at every entry: when a snapshot is stored, and after a number of rows that is a
 //! multiple of the number of entries. What is too much then is dropped in several goes.
 //!
-//! How it fails: what a run goes on from is in memory, all of it, until its first snapshot is stored. Rows that wait, revisions and
-//! what triggers go by are not limited.
+//! What a run goes on from is put into the store where there is more of it than memory may hold, entry by entry as it is read.
+//!
+//! How it fails: rows that wait, revisions and what triggers go by are not limited.
 
 use super::record::{RecordContent, RecordView};
 use crate::aggregate::{AccumulatorId, AccumulatorStore};
+use crate::checkpoint::Changes;
 use crate::error::{ProcessorError, ProcessorResult};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,8 +27,14 @@ const WORTH_A_SNAPSHOT: usize = 16;
 
 /// Where the records of stored snapshots are read: the worker's own database.
 pub trait ColdStore {
-    /// The value of a record, as of the last stored snapshot. It may block for as long as the disk takes.
+    /// The value of a record, as of the last stored snapshot, or as it was put. It may block for as long as the disk takes.
     fn get(&self, key: &[u8]) -> ProcessorResult<Option<Vec<u8>>>;
+
+    /// Puts records of what is restored where they can be read back. The next snapshot has them, as if they were changes of it.
+    fn put(&self, records: &Changes) -> ProcessorResult<()>;
+
+    /// What was put is safe from then on, whatever fails later.
+    fn flush(&self) -> ProcessorResult<()>;
 }
 
 /// How much of the state may be in memory.

@@ -86,6 +86,7 @@ impl WindowState {
             sessions.waiting.freeze();
         }
         if let Some(tracking) = &mut entries.tracking {
+            tracking.memory.in_flight = true;
             deleted.append(std::mem::take(&mut tracking.deleted));
         }
         if let Some(panes) = panes {

@@ -173,6 +173,13 @@ impl Tracking {
         }
     }
 
+    /// A new entry is in the store alone, under its key.
+    pub(super) fn restored_cold(&mut self, id: AccumulatorId) {
+        let flags = &mut self.flags[id.index()];
+        debug_assert!(*flags & CHANGED != 0, "it was made just now");
+        *flags = *flags & LISTED | STORED | COLD;
+    }
+
     /// An entry is about to be changed.
     #[cold]
     pub(super) fn touch(&mut self, id: AccumulatorId, keys: &KeyTable, stores: &mut [AccumulatorStore]) {

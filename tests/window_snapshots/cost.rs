@@ -154,6 +154,50 @@ fn what_is_stored_and_unused_leaves_memory_and_comes_back() {
 }
 
 #[test]
+fn what_is_restored_beyond_the_limit_stays_in_the_store() {
+    let mut before = Job::new();
+    before.rows(0..1000, 60);
+    let records = full_snapshot(before.state());
+    let restored = |bytes| {
+        let workers = Workers::restored(&job(), 1, Some(bytes), std::slice::from_ref(&records)).unwrap();
+        Job { store: workers.workers[0].store.clone(), workers }
+    };
+    let (mut all, mut none, mut half) = (restored(usize::MAX), restored(0), restored(1000 * 250));
+    assert_eq!((all.state().cold_windows(), none.state().cold_windows()), (0, 1000));
+    let cold = half.state().cold_windows();
+    assert!((100..900).contains(&cold), "{cold}");
+    assert!(none.state().heap_bytes() * 2 < all.state().heap_bytes());
+    // The store has what the snapshot need not write; together they are all there is.
+    half.rows(0..1000, 1);
+    none.rows(0..10, 1);
+    assert_eq!(none.state().cold_windows(), 990);
+    assert_eq!(counts(&none.snapshot()), (11, 0));
+    assert_eq!(none.store.0.borrow().len(), 1001);
+    none.rows(10..1000, 1);
+    all.rows(0..1000, 1);
+    let right = all.advance(1000);
+    assert_eq!(right.len(), 1000);
+    assert_eq!(half.advance(1000), right);
+    assert_eq!(none.advance(1000), right);
+}
+
+#[test]
+fn nothing_leaves_while_a_snapshot_is_on_its_way() {
+    let mut job = Job::limited(0);
+    job.rows(0..1000, 60);
+    let mut changes = Changes::default();
+    job.state().begin_snapshot();
+    assert!(job.state().write_snapshot(&mut changes, usize::MAX).unwrap());
+    // Enough rows for memory to be measured again.
+    job.rows(1000..1001, 20_000);
+    job.state().wants_snapshot();
+    assert_eq!(job.state().cold_windows(), 0, "the store has nothing yet");
+    apply(&changes, &mut job.store.0.borrow_mut());
+    job.state().snapshot_stored();
+    assert_eq!(job.state().cold_windows(), 1000, "what has changed since is here");
+}
+
+#[test]
 fn the_longest_unused_leaves_first() {
     let mut job = Job::limited(usize::MAX);
     job.rows(0..1000, 60);
