@@ -82,8 +82,7 @@ fn inspect_tells_what_one_holds() {
         assert!(out.contains(text), "{text}\n{out}");
     }
     let few = done(&place, "inspect 3 --path c --key gpt-4o --limit 2");
-    let windows: Vec<&str> =
-        few.lines().filter(|line| line.starts_with("  minutely") || line.starts_with("  visits")).collect();
+    let windows: Vec<&str> = few.lines().filter(|line| line.contains("latency_ms: count ")).collect();
     assert!(windows.len() == 2 && windows.iter().all(|line| line.contains("gpt-4o")), "{few}");
 
     let said = checkpoints(&place, "inspect 9 --path c");
