@@ -1,7 +1,7 @@
 //! `processor checkpoints inspect`.
 
 use super::json;
-use super::words::{age, count, definition_name, entry, size, time, watermark};
+use super::words::{age, count, definition_name, entry, frontier, size, time, watermark};
 use crate::checkpoint::{CheckpointStore, Contents, Figures, Manifest, Selection};
 use crate::cli::arguments::InspectOptions;
 use crate::cli::text::{print, push_columns, push_table};
@@ -53,7 +53,7 @@ fn head(store: &CheckpointStore, manifest: &Manifest) -> String {
         manifest.key_groups,
     );
     let end = if manifest.finished { "; the input has ended: there is nothing to go on with" } else { "" };
-    let _ = writeln!(text, "fired up to {}{end}", time(Some(manifest.frontier)));
+    let _ = writeln!(text, "{}{end}", frontier(manifest));
     text.push_str("\nwhat its state means\n");
     let parts = manifest.fingerprint.parts().iter().map(|part| vec![format!("{}: {}", part.name, part.text)]);
     push_table(&mut text, &parts.collect::<Vec<_>>());
