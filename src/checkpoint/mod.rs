@@ -69,7 +69,7 @@ pub use sinks::SinkGathering;
 pub use start::{StartFrom, StartOptions};
 pub use store::{CheckpointState, CheckpointStore, LEAST_RETAINED, ListedCheckpoint};
 pub use verify::{Verification, verify};
-pub use words::Word;
+pub use words::{Beginning, Word};
 pub use worker::{FirstEpoch, WorkerEpochs};
 pub use worker_store::{DiskBytes, WorkerStore, Written};
 pub use writer::{WriterSettings, start_writer};

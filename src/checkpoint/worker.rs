@@ -6,7 +6,7 @@
 //! operator that says it (see [`super::operator`]).
 
 use super::port::{Part, WorkerPort};
-use super::words::Word;
+use super::words::{Beginning, Word};
 use super::{Changes, Ending, PartitionCut};
 use crate::event::WorkerIndex;
 use crate::sink::{SideMark, SinkHub};
@@ -49,6 +49,7 @@ struct Shared {
     activators: Vec<Activator>,
     has_said_finished: bool,
     has_said_stopping: bool,
+    can_cut: bool,
 }
 
 impl WorkerEpochs {
@@ -139,11 +140,28 @@ impl WorkerEpochs {
         }
     }
 
+    /// The source knows all its partitions: from now on it can cut.
+    pub fn source_can_cut(&self) {
+        self.shared.borrow_mut().can_cut = true;
+    }
+
+    /// Whether it does.
+    pub fn can_cut(&self) -> bool {
+        self.shared.borrow().can_cut
+    }
+
     /// Says that this process was asked to end.
     pub fn say_stopping(&self) {
         let mut shared = self.shared.borrow_mut();
         if !std::mem::replace(&mut shared.has_said_stopping, true) {
             shared.to_say.push_back(Word::Stopping);
+        }
+    }
+
+    /// Says what the process begins with, on its first worker.
+    pub fn say_beginning(&self, beginning: Beginning) {
+        if self.port.is_first_of_process() {
+            self.say(Word::Begins(beginning));
         }
     }
 

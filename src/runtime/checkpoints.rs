@@ -7,10 +7,10 @@
 use super::{Control, Topology};
 use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat};
 use crate::checkpoint::{
-    Attempts, Changes, CheckpointStore, Choice, Command, Coordinator, DefinitionSummary, Expectation, FORMAT_VERSION,
-    FirstEpoch, JobFingerprint, Manifest, Part, ProcessIndex, Publication, PublisherSettings, Restored, Rules,
-    SinkGathering, SinkNames, SinkNumber, StartOptions, Voice, WorkerEpochs, WorkerPort, WorkerStore, WriterSettings,
-    check_sinks, choose, key_groups_of, sink_recovery, start_publisher, start_writer,
+    Attempts, Beginning, Changes, CheckpointStore, Choice, Command, Coordinator, DefinitionSummary, Expectation,
+    FORMAT_VERSION, FirstEpoch, JobFingerprint, Manifest, Part, ProcessIndex, Publication, PublisherSettings, Restored,
+    Rules, SinkGathering, SinkNames, SinkNumber, StartOptions, Voice, WorkerEpochs, WorkerPort, WorkerStore,
+    WriterSettings, check_sinks, choose, key_groups_of, sink_recovery, start_publisher, start_writer,
 };
 use crate::config::{ProcessorConfig, StateBackendKind};
 use crate::error::ProcessorResult;
@@ -36,6 +36,8 @@ const LEAST_PAUSE: Duration = Duration::from_millis(500);
 pub struct RunCheckpoints {
     store: CheckpointStore,
     restored: Option<Restored>,
+    /// Checkpoints that count no more when this run has published one.
+    discarded: Vec<Epoch>,
     first: FirstEpoch,
     resume: Arc<Resume>,
     template: Manifest,
@@ -103,13 +105,6 @@ impl RunCheckpoints {
         let metrics = CheckpointMetrics::new(&metrics, &board, config.state.tolerable_failures);
         let expected = Expectation { job: &config.job, fingerprint: &fingerprint, may_fall_back };
         let Choice { restored, first, discarded } = choose(&store, start.from, &expected)?;
-        if process.index == 0 {
-            store.remove_incomplete()?;
-            for epoch in discarded {
-                tracing::warn!(target: "checkpoint", "checkpoint {epoch} is newer than the one asked for, and removed");
-                store.remove(epoch)?;
-            }
-        }
         let local = |local: usize| {
             let worker = process.index * topology.threads() + local;
             let store = WorkerStore::create(&path.join(format!("worker-{worker}")))?;
@@ -160,6 +155,7 @@ impl RunCheckpoints {
             metrics,
             publisher: Mutex::default(),
             threads_running: Mutex::default(),
+            discarded,
             rules: Rules {
                 workers: topology.peers(),
                 processes: process.count,
@@ -235,6 +231,7 @@ impl RunCheckpoints {
                 template: self.template.clone(),
                 checkpoints: self.store.clone(),
                 retain: self.retain,
+                discarded: self.discarded.clone(),
                 publications,
                 published,
                 voice: self.locals[0].voice.clone(),
@@ -283,7 +280,10 @@ impl RunCheckpoints {
                 }),
             }
         });
-        CheckpointSettings { epochs, seat, hub, voice: self.locals[local].voice.clone() }
+        let restored = self.restored.as_ref().map(|restored| restored.manifest().epoch);
+        let beginning = Beginning { process: self.process, restored, first: self.first().epoch };
+        let (control, voice) = (self.attempts.control().clone(), self.locals[local].voice.clone());
+        CheckpointSettings { epochs, seat, hub, beginning, control, voice }
     }
 
     /// How much memory the windows of each definition may take on a worker of this process, and where the rest is read back.

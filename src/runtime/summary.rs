@@ -36,6 +36,8 @@ pub struct Summary {
     pub in_no_window: u64,
     /// Windows that were still open at the end, counted per key: their results were not written.
     pub open: u64,
+    /// Whether the last checkpoint holds them, so that the next start goes on with them.
+    pub open_are_kept: bool,
     /// Partitions that could not go on from the checkpoint's cuts, where that was accepted.
     pub lost_partitions: u64,
     /// Records that were lost with them, as far as their number is known.
@@ -61,6 +63,7 @@ impl Summary {
         self.retracted += other.retracted;
         self.in_no_window += other.in_no_window;
         self.open += other.open;
+        self.open_are_kept |= other.open_are_kept;
         for (reason, count) in &other.dropped {
             *self.dropped.entry(*reason).or_default() += count;
         }
@@ -131,6 +134,8 @@ impl fmt::Display for Summary {
         }
         match self.open {
             0 => Ok(()),
+            1 if self.open_are_kept => write!(f, "\n1 window is still open; the last checkpoint holds it"),
+            open if self.open_are_kept => write!(f, "\n{open} windows are still open; the last checkpoint holds them"),
             1 => write!(f, "\n1 window was still open; its result was not written"),
             open => write!(f, "\n{open} windows were still open; their results were not written"),
         }
@@ -153,6 +158,11 @@ mod tests {
             "10 events, 3 windows (0 refined), 1 late accepted, 2 late dropped, 1 bad, 2.0 s, 6 records/s\n\
              in no window: late: 2, malformed: 1\n\
              4 windows were still open; their results were not written"
+        );
+        summary.open_are_kept = true;
+        assert!(
+            summary.to_string().ends_with("\n4 windows are still open; the last checkpoint holds them"),
+            "{summary}"
         );
     }
 }

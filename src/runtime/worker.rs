@@ -54,7 +54,8 @@ pub fn run(worker: &mut Worker, running: &Running) -> ProcessorResult<Summary> {
     let _ = wake.set(activator);
     share.step_to_the_end(worker);
     drop_dataflows(worker);
-    Ok(share.tally.take())
+    let open_are_kept = share.epochs.as_ref().is_some_and(WorkerEpochs::is_over);
+    Ok(Summary { open_are_kept, ..share.tally.take() })
 }
 
 /// Takes down what is left of the dataflow. Timely goes on stepping a worker that has one, for ever after a panic.
@@ -253,6 +254,10 @@ impl<'a> Share<'a> {
                 let limit = if self.epochs.is_some() { LAST_CHECKPOINT_LIMIT } else { DRAIN_LIMIT };
                 let until = *deadline.get_or_insert(now + limit);
                 if let Some(epochs) = &self.epochs {
+                    if !epochs.can_cut() {
+                        // Nothing was read: there is nothing that a checkpoint could hold beyond the one before.
+                        return tracing::info!(target: "checkpoint", "no partition was read, and no checkpoint taken");
+                    }
                     epochs.say_stopping();
                     if now >= until {
                         tracing::warn!(

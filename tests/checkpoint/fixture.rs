@@ -2,7 +2,10 @@
 
 use super::checkout;
 use super::sample::Job;
-use llm_optimizer_processor::checkpoint::{CheckpointStore, Contents, Restored, Selection, Table, key_groups_of};
+use llm_optimizer_processor::ProcessorResult;
+use llm_optimizer_processor::checkpoint::{
+    CheckpointStore, Contents, Manifest, Restored, Selection, Table, key_groups_of,
+};
 use llm_optimizer_processor::event::WorkerIndex;
 use llm_optimizer_processor::time::Epoch;
 use std::path::Path;
@@ -35,32 +38,41 @@ fn told(contents: &Contents) -> Vec<String> {
     told
 }
 
-/// Workers whose windows go on from a checkpoint.
-fn restored(folder: &Path, workers: usize, from: &Restored) -> Job {
-    let mut job = Job::with_windows(&folder.join("state"), &folder.join("c"), workers);
-    for (index, worker) in job.workers.iter_mut().enumerate() {
-        let groups = key_groups_of(WorkerIndex(index as u32), workers);
-        for windows in &mut worker.windows {
-            let definition = windows.definition();
-            from.windows(definition, groups.clone(), |key, value| windows.restore(key, value)).unwrap();
-            windows.finish_restore().unwrap();
-        }
-    }
-    job
-}
-
 #[test]
 fn version_1_is_gone_on_from_at_any_number_of_workers() {
     let store = CheckpointStore::offline(checkout::ROOT.join("tests/fixtures/checkpoint-v1")).unwrap();
     let fixture = Contents::read(&store, Epoch::new(EPOCH), &Selection::default()).unwrap();
     assert!(Table::ALL.iter().all(|table| fixture.tables.contains_key(table)), "{:?}", fixture.tables);
-    let checkpoint = Restored::open(&store, fixture.manifest.clone()).unwrap();
-    assert_eq!(checkpoint.cuts().unwrap(), fixture.cuts);
+    let restored = Restored::open(&store, fixture.manifest.clone()).unwrap();
+    assert_eq!(restored.cuts().unwrap(), fixture.cuts);
     for workers in 1..=4 {
         let folder = tempfile::tempdir().unwrap();
-        let mut job = restored(folder.path(), workers, &checkpoint);
-        job.checkpoint_of(Epoch::new(EPOCH), |windows, _, _, _| windows.change_all()).unwrap();
+        let (state, checkpoints) = (folder.path().join("state"), folder.path().join("c"));
+        let mut job = Job::restored(&state, &checkpoints, workers, &restored);
+        job.checkpoint_of_all(EPOCH).unwrap();
         let again = Contents::read(&job.store, Epoch::new(EPOCH), &Selection::default()).unwrap();
         assert_eq!(told(&again), told(&fixture), "{workers} workers");
+    }
+}
+
+impl Job {
+    /// With windows that go on from a checkpoint, and no events.
+    pub fn restored(state: &Path, checkpoints: &Path, workers: usize, from: &Restored) -> Job {
+        let mut job = Self::with_windows(state, checkpoints, workers);
+        for (index, worker) in job.workers.iter_mut().enumerate() {
+            let groups = key_groups_of(WorkerIndex(index as u32), workers);
+            for windows in &mut worker.windows {
+                let definition = windows.definition();
+                let restore = |key: &[u8], value: &[u8]| windows.restore(key, value);
+                from.windows(definition, groups.clone(), restore).expect("records of windows");
+                windows.finish_restore().expect("records that fit together");
+            }
+        }
+        job
+    }
+
+    /// Each worker writes all that it has, then all is published.
+    pub fn checkpoint_of_all(&mut self, epoch: u64) -> ProcessorResult<Manifest> {
+        self.checkpoint_of(Epoch::new(epoch), |windows, _, _, _| windows.change_all())
     }
 }

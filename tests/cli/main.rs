@@ -4,6 +4,7 @@
 mod checkout;
 mod checkpoints;
 mod cluster;
+mod cluster_checkpoints;
 mod exit_codes;
 mod generate;
 mod late_report;

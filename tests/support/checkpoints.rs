@@ -74,7 +74,7 @@ impl Job {
         self.checkpoint_of(Epoch::new(epoch), live_through)
     }
 
-    /// The same, with another life.
+    /// The same, with what `live` does to the windows of each worker.
     pub fn checkpoint_of(
         &mut self,
         epoch: Epoch,
