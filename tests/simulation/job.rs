@@ -7,7 +7,7 @@ use llm_optimizer_processor::time::Epoch;
 use std::collections::BTreeMap;
 
 pub const PARTITIONS: u8 = 3;
-const EVENTS: u8 = 8;
+const EVENTS: u8 = 6;
 /// So many events make a result.
 const OF_RESULT: u8 = 2;
 /// So many results at most are a chunk.
@@ -77,7 +77,8 @@ pub struct Storage {
 pub struct Restored {
     pub epoch: Option<Epoch>,
     pub partitions: BTreeMap<u8, Partition>,
-    pub outboxes: BTreeMap<Shard, Vec<Vec<Outcome>>>,
+    /// With who published them.
+    pub outboxes: BTreeMap<Shard, (Generation, Vec<Vec<Outcome>>)>,
     pub shards: Vec<Shard>,
 }
 
@@ -94,7 +95,7 @@ impl Storage {
         let mut restored = Restored { epoch: Some(epoch), shards: manifest.shards.clone(), ..Restored::default() };
         for snapshot in manifest.snapshots.iter().map(|place| &self.snapshots[place]) {
             restored.partitions.extend(&snapshot.partitions);
-            restored.outboxes.insert(snapshot.shard, snapshot.outbox.clone());
+            restored.outboxes.insert(snapshot.shard, (snapshot.writer, snapshot.outbox.clone()));
         }
         Some(restored)
     }
@@ -119,17 +120,18 @@ impl Storage {
     }
 }
 
-/// As the sink cuts an epoch into chunks.
+/// As the sink cuts an epoch into chunks: there is one at least.
 pub fn chunks(results: &[Outcome]) -> Vec<Vec<Outcome>> {
-    results.chunks(CHUNK).map(<[Outcome]>::to_vec).collect()
+    match results.is_empty() {
+        true => vec![Vec::new()],
+        false => results.chunks(CHUNK).map(<[Outcome]>::to_vec).collect(),
+    }
 }
 
-pub fn fingerprint(outbox: &[Vec<Outcome>]) -> OutboxFingerprint {
+pub fn fingerprint(by: Generation, outbox: &[Vec<Outcome>]) -> OutboxFingerprint {
     let bytes = |chunk: &Vec<Outcome>| -> Vec<u8> {
-        chunk
-            .iter()
-            .flat_map(|result| [&[result.partition, result.number][..], &result.sum.to_le_bytes()].concat())
-            .collect()
+        let of = |result: &Outcome| [&[result.partition, result.number][..], &result.sum.to_le_bytes()].concat();
+        by.0.to_le_bytes().into_iter().chain(chunk.iter().flat_map(of)).collect()
     };
     OutboxFingerprint::of(&outbox.iter().map(bytes).collect::<Vec<_>>())
 }

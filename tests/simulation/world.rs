@@ -23,12 +23,12 @@ pub enum Action {
     Coordinate(usize),
     /// The publisher writes the manifest.
     Publish(usize),
-    /// The broker does what was asked, and its answer arrives.
-    Answer(usize),
+    /// The broker does what a process asked, and its answer arrives: the how-many-eth request of it that is on its way.
+    Answer(usize, usize, usize),
     /// The same, and the request will come once more.
-    AnswerAndKeep(usize),
+    AnswerAndKeep(usize, usize, usize),
     /// The answer is lost.
-    AnswerIsLost(usize),
+    AnswerIsLost(usize, usize, usize),
     /// A process does not wait for an answer any longer.
     GiveUp(usize, usize),
     /// A commit that was decided is completed.
@@ -49,6 +49,15 @@ pub enum Action {
     Copy,
     /// The newest checkpoint is damaged.
     Damage(usize),
+}
+
+/// How likely it is that nothing goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Odds {
+    /// How many times likelier than faults everything else is.
+    pub calm: u32,
+    /// How many times likelier than other faults it is that what is stopped goes on.
+    pub awake: u32,
 }
 
 /// A request on its way.
@@ -123,15 +132,30 @@ impl World {
         self.runs.iter().any(|run| run.is_finished)
     }
 
-    /// All that may happen, with how likely it is; `faults`: also what nobody wants.
-    pub fn actions(&self, faults: bool, actions: &mut Vec<(Action, u32)>) {
+    /// All that may happen, with how likely it is. Without odds: without what nobody wants.
+    pub fn actions(&self, odds: Option<Odds>, actions: &mut Vec<(Action, u32)>) {
         actions.clear();
-        let mut add = |action, weight| actions.push((action, weight));
+        let faults = odds.is_some();
+        let odds = odds.unwrap_or(Odds { calm: 1, awake: 1 });
+        let mut add = |action, weight| {
+            let factor = match action {
+                Action::Resume(..) => odds.awake,
+                action if is_fault(action) => 1,
+                _ => odds.calm,
+            };
+            actions.push((action, weight * factor));
+        };
         for (at, message) in self.network.iter().enumerate() {
-            add(Action::Answer(at), if message.is_copy { 1 } else { 12 });
-            if faults && !message.is_copy {
-                add(Action::AnswerAndKeep(at), 1);
-                add(Action::AnswerIsLost(at), 1);
+            let Message { run, process, is_copy, .. } = *message;
+            let nth = self.network[..at].iter().filter(|other| (other.run, other.process) == (run, process)).count();
+            let is_awaited = self.runs[run].processes[process].waits_for == Some(message.number) && !is_copy;
+            add(Action::Answer(run, process, nth), if is_awaited { 12 } else { 1 });
+            if faults && !is_copy {
+                add(Action::AnswerIsLost(run, process, nth), 1);
+                // A client notices when a connection breaks, and with it that a commit may come again.
+                if !matches!(message.request, Request::Commit(..)) {
+                    add(Action::AnswerAndKeep(run, process, nth), 1);
+                }
             }
         }
         for shard in self.broker.committing() {
@@ -165,7 +189,7 @@ impl World {
     fn actions_of_run(&self, number: usize, run: &Run, faults: bool, add: &mut impl FnMut(Action, u32)) {
         for (index, process) in run.processes.iter().enumerate().filter(|(_, process)| process.is_alive) {
             if process.is_paused {
-                add(Action::Resume(number, index), 2);
+                add(Action::Resume(number, index), 1);
                 continue;
             }
             match process.waits_for {
@@ -207,17 +231,18 @@ impl World {
             Action::Step(run, process) => self.step(run, process)?,
             Action::Coordinate(run) => self.coordinate(run),
             Action::Publish(run) => self.publish(run)?,
-            Action::Answer(at) => {
-                let message = self.network.remove(at);
+            Action::Answer(run, process, nth) => {
+                let message = self.network.remove(self.message(run, process, nth));
                 self.answer(&message, true);
             }
-            Action::AnswerAndKeep(at) => {
+            Action::AnswerAndKeep(run, process, nth) => {
+                let at = self.message(run, process, nth);
                 let message = self.network[at].clone();
                 self.network[at].is_copy = true;
                 self.answer(&message, true);
             }
-            Action::AnswerIsLost(at) => {
-                let message = self.network.remove(at);
+            Action::AnswerIsLost(run, process, nth) => {
+                let message = self.network.remove(self.message(run, process, nth));
                 self.answer(&message, false);
             }
             Action::GiveUp(run, process) => self.runs[run].processes[process].gave_up(),
@@ -238,15 +263,24 @@ impl World {
         Ok(())
     }
 
+    /// Where it is.
+    fn message(&self, run: usize, process: usize, nth: usize) -> usize {
+        let of_process =
+            self.network.iter().enumerate().filter(|(_, other)| (other.run, other.process) == (run, process));
+        of_process.map(|(at, _)| at).nth(nth).expect("the action was possible")
+    }
+
     fn tell(&self, action: Action) -> String {
-        let message = |at: usize| {
-            let Message { run, process, request, .. } = &self.network[at];
-            format!("{request:?} of run {run} process {process}")
+        let message = |run, process, nth| {
+            format!("{:?} of run {run} process {process}", self.network[self.message(run, process, nth)].request)
         };
         match action {
-            Action::Answer(at) => format!("answer to {}", message(at)),
-            Action::AnswerAndKeep(at) => format!("answer to {}, which will come again", message(at)),
-            Action::AnswerIsLost(at) => format!("lost answer to {}", message(at)),
+            Action::Answer(run, process, nth) => format!("answer to {}", message(run, process, nth)),
+            Action::AnswerAndKeep(run, process, nth) => {
+                format!("answer to {}, which will come again", message(run, process, nth))
+            }
+            Action::AnswerIsLost(run, process, nth) => format!("lost answer to {}", message(run, process, nth)),
+            Action::Step(run, process) => format!("run {run} process {process} goes on"),
             other => format!("{other:?}"),
         }
     }
@@ -288,12 +322,8 @@ impl World {
         let generation = Generation(self.runs.len() as u64 + 1);
         let Restored { epoch, .. } = restored;
         let start = Start { generation, processes, restored: epoch, broken: self.broken };
-        let workers = match self.broken {
-            Some(Broken::PublishEarly) => usize::from(processes - 1).max(1),
-            _ => usize::from(processes),
-        };
         let rules = Rules {
-            workers,
+            workers: usize::from(processes),
             processes: usize::from(processes),
             interval: Some(Duration::ZERO),
             timeout: Duration::from_secs(3600),
@@ -343,8 +373,17 @@ impl World {
                 let (shard, writer) = (process.shard, run.start.generation);
                 let snapshot = Snapshot { partitions, shard, outbox, writer };
                 let place = place(self.broken, epoch, index as u16, writer);
-                self.storages[run.storage].snapshots.insert(place, snapshot);
-                run.words.push_back(Event::Reported(WorkerIndex(index as u32), epoch, index as u16));
+                let storage = &mut self.storages[run.storage];
+                if storage.manifests.values().any(|manifest| manifest.snapshots.contains(&place)) {
+                    return Err(format!("run {number} writes over a snapshot of the published checkpoint {epoch:?}"));
+                }
+                storage.snapshots.insert(place, snapshot);
+                let reporters = match self.broken {
+                    Some(Broken::PublishEarly) => 0..run.start.processes,
+                    _ => index as u16..index as u16 + 1,
+                };
+                let report = |worker| Event::Reported(WorkerIndex(u32::from(worker)), epoch, worker);
+                run.words.extend(reporters.map(report));
             }
             Step::Committed(epoch) => run.words.push_back(Event::Committed(ProcessIndex(index as u16), epoch)),
         }
@@ -424,6 +463,9 @@ impl World {
 
     fn complete(&mut self, shard: Shard) -> Result<(), Violation> {
         let Completed { results, generation } = self.broker.complete(shard);
+        if !results.is_empty() && generation.is_none() {
+            return Err(format!("{results:?} are visible without a marker"));
+        }
         for result in results {
             self.story.push(format!("  visible: {result:?}"));
             if self.visible.contains(&result) {
@@ -450,6 +492,15 @@ impl World {
             Some(shard) => Err(format!("a transaction of {shard} is open")),
             None => Ok(()),
         }
+    }
+}
+
+fn is_fault(action: Action) -> bool {
+    use Action::*;
+    match action {
+        AnswerAndKeep(..) | AnswerIsLost(..) | GiveUp(..) | TimeOut(_) | Crash(..) | Copy | Damage(_) => true,
+        Pause(..) | Resume(..) => true,
+        Step(..) | Coordinate(_) | Publish(_) | Answer(..) | Complete(_) | Notice(..) | Start(..) => false,
     }
 }
 
