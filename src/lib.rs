@@ -60,7 +60,7 @@ pub use aggregate::{AggregatePlan, AggregationResult, AggregationState, CustomAg
 /// The attribute for implementations of [`EventSink`], [`LateEventHandler`], [`DeadLetterSink`] and [`StateBackend`].
 pub use async_trait::async_trait;
 pub use config::{
-    AggregateKind, AggregationConfig, ConsumerConfig, ErrorPolicy, LatePolicy, OffsetReset, ProcessorConfig,
+    AggregateKind, AggregationConfig, ConsumerConfig, Delivery, ErrorPolicy, LatePolicy, OffsetReset, ProcessorConfig,
     ProducerConfig, WindowKind,
 };
 pub use error::{ExitCode, ProcessorError, ProcessorResult};
@@ -69,8 +69,8 @@ pub use metrics::ProcessorMetrics;
 pub use pipeline::{NamedWindows, Pipeline, PipelineBuilder, ShutdownHandle, create_pipeline};
 pub use runtime::Summary;
 pub use sink::{
-    ConsoleSink, DeadLetterSink, EventSink, FileSink, Firing, KafkaAggregationSink, LateEventHandler, ResultInfo,
-    RetryPolicy, SideRecord, SideSink, SideSpec, StdoutSink,
+    ConsoleSink, DeadLetterSink, EpochSink, EventSink, FileSink, Firing, KafkaAggregationSink, LateEventHandler,
+    ResultInfo, RetryPolicy, SideRecord, SideSink, SideSpec, SinkEpoch, StdoutSink,
 };
 pub use state::{CheckpointId, MemoryStateBackend, RocksDBStateBackend, StateBackend, StateChange, WindowStateManager};
 pub use time::{BoundedOutOfOrdernessWatermark, EventTime};

@@ -6,7 +6,7 @@
 
 use super::events::{self, event_json, folder, generate_events, job_with};
 use super::files::bench_config;
-use super::measure::{Table, cpu, in_turn};
+use super::measure::{Table, cpu, in_turn, in_turn_times, wall};
 use kafka_broker::{Broker, TestRecord, fresh};
 use llm_optimizer_processor::ConsumerConfig;
 use llm_optimizer_processor::event::{Decoder, JsonDecoder, RowScratch, WorkerIndex};
@@ -168,6 +168,55 @@ fn process(servers: &str, results: usize) -> Duration {
     });
     assert_eq!(std::fs::read_to_string(&path).expect("results").lines().count(), results);
     time
+}
+
+/// Events to results in Kafka with a checkpoint each second: all of the run, the last commit included, by the clock. Exactly once
+/// against at least once.
+pub fn exactly_once(table: &mut Table) {
+    let broker = Broker::start();
+    broker.create_topic(TOPIC, PARTITIONS as i32, &[]);
+    let results = fill(&broker);
+    let deliver = |delivery: &'static str| deliver(&broker, delivery, results);
+    let (floor, time) = in_turn_times(5, || deliver("at_least_once"), || deliver("exactly_once"));
+    table.ratio("exactly_once to at_least_once, Kafka -> Kafka, 1 worker (wall)", floor, time, EVENTS, ">= 0.9");
+}
+
+/// How long the job takes with this delivery from its start until all is read, committed and closed.
+fn deliver(broker: &Broker, delivery: &str, results: usize) -> Duration {
+    let folder = folder();
+    let output = fresh("results");
+    broker.create_topic(&output, PARTITIONS as i32, &[]);
+    let (state, checkpoints) = (folder.path().join("state"), folder.path().join("checkpoints"));
+    let further = format!(
+        "  kafka:\n    consumer: {{bootstrap_servers: \"{servers}\", topics: [{TOPIC}], group_id: {group}}}\n    \
+         producer: {{bootstrap_servers: \"{servers}\", topic: {output}}}\n  delivery: {delivery}\n  \
+         state: {{backend: rocksdb, path: {state:?}, checkpoint_path: {checkpoints:?}}}\n  checkpoint_interval: 1s\n",
+        servers = broker.servers(),
+        group = fresh("bench"),
+    );
+    let job = job_with("kafka", "[kafka]", &further);
+    let (control, metrics) = (job.control.clone(), job.metrics.clone());
+    let time = wall(|| {
+        let watcher = std::thread::spawn(move || {
+            let until = Instant::now() + PATIENCE;
+            while events_processed(&metrics.render()) < RECORDS && !control.sleep(Duration::from_millis(20)) {
+                assert!(Instant::now() < until, "the events are not read");
+            }
+            control.stop();
+        });
+        assert_eq!(events::run(job, 1).events, RECORDS);
+        watcher.join().expect("all was read");
+    });
+    let delivered = broker.read_all(&output).len();
+    // The windows that the last records open stay open.
+    assert_eq!(delivered, results, "results with {delivery}");
+    time
+}
+
+/// What the page of metrics says of the events so far.
+fn events_processed(page: &str) -> u64 {
+    let lines = page.lines().filter(|line| !line.starts_with('#') && line.contains("events_processed_total"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
 }
 
 /// Stops the run when the file has `results` lines.

@@ -3,6 +3,7 @@
 //! `make bench` runs all; `make bench ONLY=rows` the lines whose name begins so. Machines are noisy: every line is the least of
 //! several runs, floor and program in turn. Time is the CPU time of the whole process where the line says CPU, else the clock's.
 
+mod checkpoints;
 mod events;
 mod files;
 mod kafka;
@@ -19,9 +20,13 @@ use measure::Table;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    let started = std::time::Instant::now();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if let Some(case) = arguments.first().and_then(|argument| argument.strip_prefix("--child=")) {
-        return memory::child(case);
+        return match case.strip_prefix("restore:") {
+            Some(folder) => checkpoints::child(folder, started),
+            None => memory::child(case),
+        };
     }
     let only = arguments.first().map_or("", String::as_str);
     let mut table = Table::new(only);
@@ -31,5 +36,6 @@ fn main() {
     kafka::run(&mut table);
     latency::run(&mut table);
     memory::run(&mut table);
+    checkpoints::run(&mut table);
     table.print();
 }

@@ -32,9 +32,18 @@ pub fn wall(work: impl FnOnce()) -> Duration {
 }
 
 /// Measures two things in turn, and gives the least time of each: what else the machine does only ever adds.
-pub fn in_turn(mut first: impl FnMut() -> Duration, mut second: impl FnMut() -> Duration) -> (Duration, Duration) {
+pub fn in_turn(first: impl FnMut() -> Duration, second: impl FnMut() -> Duration) -> (Duration, Duration) {
+    in_turn_times(RUNS, first, second)
+}
+
+/// The same with another number of runs.
+pub fn in_turn_times(
+    runs: usize,
+    mut first: impl FnMut() -> Duration,
+    mut second: impl FnMut() -> Duration,
+) -> (Duration, Duration) {
     let (mut least_first, mut least_second) = (Duration::MAX, Duration::MAX);
-    for _ in 0..RUNS {
+    for _ in 0..runs {
         least_first = least_first.min(first());
         least_second = least_second.min(second());
     }

@@ -32,6 +32,11 @@ impl Attempts {
         Self { control, over: Arc::default(), failed }
     }
 
+    /// The run's switch.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
     /// From now on nothing is tried again.
     pub fn give_up(&self) {
         self.over.store(true, Ordering::Release);

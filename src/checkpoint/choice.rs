@@ -8,7 +8,9 @@
 //! Numbers of epochs are never used twice: the first epoch of a run is after all of which there is a directory, so that what is
 //! passed over, or ignored, cannot be taken for what comes now.
 
-use super::{CheckpointState, CheckpointStore, JobFingerprint, ListedCheckpoint, Manifest, Restored, StartFrom};
+use super::{
+    CheckpointState, CheckpointStore, Fault, FaultKind, JobFingerprint, ListedCheckpoint, Manifest, Restored, StartFrom,
+};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::KEY_GROUPS;
 use crate::time::Epoch;
@@ -29,7 +31,7 @@ pub struct Choice {
     pub restored: Option<Restored>,
     /// The first epoch.
     pub first: Epoch,
-    /// Newer ones that count no more, because an older one was asked for.
+    /// Newer ones that count no more when this run has published one, because an older one was asked for.
     pub discarded: Vec<Epoch>,
 }
 
@@ -63,6 +65,10 @@ fn newest(
     for candidate in listed.iter().rev() {
         let opened = match &candidate.state {
             CheckpointState::Incomplete { .. } => continue,
+            CheckpointState::Damaged { faults, .. } if faults.iter().any(is_newer_format) => {
+                // Nothing is wrong with it: to go on from an older one would be to forget what a newer program has done.
+                return Err(faults.iter().find(|fault| is_newer_format(fault)).expect("there is one").clone().into());
+            }
             CheckpointState::Damaged { faults, .. } => Err(match faults.first() {
                 Some(fault) => fault.clone().into(),
                 None => ProcessorError::State(format!("{} is damaged", store.directory(candidate.epoch).display())),
@@ -93,6 +99,10 @@ fn newest(
             Err(refusal(store, newest, &error, "there is no older one that can"))
         }
     }
+}
+
+fn is_newer_format(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::NewerFormat { .. })
 }
 
 fn refusal(store: &CheckpointStore, epoch: Epoch, error: &ProcessorError, why: &str) -> ProcessorError {

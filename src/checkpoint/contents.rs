@@ -6,7 +6,7 @@
 
 use super::manifest::{DefinitionSummary, Manifest};
 use super::reader::SnapshotReader;
-use super::{CheckpointStore, OutboxKey, PartitionCut, Table, read_cut, read_outbox};
+use super::{CheckpointStore, Crc32, OutboxKey, PartitionCut, Table, read_cut, read_outbox};
 use crate::aggregate::AccumulatorStore;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, GroupingKey};
@@ -116,6 +116,30 @@ pub struct WaitingContent {
     pub values: Vec<(Arc<str>, f64)>,
 }
 
+/// What a window definition is apart from its keys, on one worker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DefinitionContent {
+    /// Which.
+    pub definition: DefinitionIndex,
+    /// Its name, where there are several.
+    pub name: Option<String>,
+    /// Windows that had ended by this are forgotten.
+    pub purged_until: EventTime,
+    /// When windows will fire, as far as that is known.
+    pub unfired: Vec<EventTime>,
+}
+
+/// A chunk of results that are not delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkContent {
+    /// Which.
+    pub key: OutboxKey,
+    /// How long it is.
+    pub bytes: usize,
+    /// Its checksum.
+    pub crc32: Crc32,
+}
+
 /// How many records, and how large keys and values are together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableSize {
@@ -132,10 +156,10 @@ pub struct Contents {
     pub manifest: Manifest,
     /// The partitions, in the order of their names.
     pub cuts: Vec<PartitionCut>,
-    /// Chunks that are not delivered, and how long they are.
-    pub outbox: Vec<(OutboxKey, usize)>,
-    /// The window definitions, with their names where there are several, and how many windows will fire at times that are known.
-    pub definitions: BTreeMap<DefinitionIndex, (Option<String>, usize)>,
+    /// Chunks that are not delivered.
+    pub outbox: Vec<ChunkContent>,
+    /// The window definitions, on each worker.
+    pub definitions: Vec<DefinitionContent>,
     /// How much there is of each table.
     pub tables: BTreeMap<Table, TableSize>,
     /// Windows, slices and sessions.
@@ -187,6 +211,8 @@ impl Contents {
         for reader in store.snapshots(&manifest) {
             contents.add(&reader?, selection)?;
         }
+        contents.outbox.sort_by_key(|chunk| chunk.key);
+        contents.definitions.sort_by_key(|of| of.definition);
         contents.cuts.sort_by(|one, other| one.name.cmp(&other.name));
         contents.entries.settle();
         contents.revisions.settle();
@@ -204,7 +230,7 @@ impl Contents {
             manifest,
             cuts: Vec::new(),
             outbox: Vec::new(),
-            definitions: BTreeMap::new(),
+            definitions: Vec::new(),
             tables: BTreeMap::new(),
             entries: Selected::new(limit, entry_order),
             revisions: Selected::new(limit, Ord::cmp),
@@ -229,7 +255,10 @@ impl Contents {
             }
             match read {
                 RecordText::Cut(cut) => self.cuts.push(cut),
-                RecordText::Outbox(key, chunk) => self.outbox.push((key, chunk.len())),
+                RecordText::Outbox(key, chunk) => {
+                    let crc32 = Crc32(crc32fast::hash(chunk));
+                    self.outbox.push(ChunkContent { key, bytes: chunk.len(), crc32 });
+                }
                 RecordText::Window(view) => self.add_view(view, selection),
             }
         }
@@ -239,10 +268,9 @@ impl Contents {
     fn add_view(&mut self, view: RecordView<'_>, selection: &Selection) {
         let definition = view.definition;
         match view.content {
-            RecordContent::Definition { name, unfired } => {
-                let (named, count) = self.definitions.entry(definition).or_default();
-                *named = name.map(str::to_owned);
-                *count = unfired.len().max(*count);
+            RecordContent::Definition { name, purged_until, unfired } => {
+                let name = name.map(str::to_owned);
+                self.definitions.push(DefinitionContent { definition, name, purged_until, unfired });
             }
             RecordContent::Entry(entry) if selection.takes(&entry.key) => {
                 self.entries.push(EntryContent::of(definition, &entry));

@@ -11,7 +11,7 @@ use super::fault::{Crc32, Fault, FaultKind};
 use super::files::SnapshotFiles;
 use super::fingerprint::JobFingerprint;
 use super::worker_store::Written;
-use super::{CheckpointStore, PartitionCut};
+use super::{CheckpointStore, PartitionCut, SinkNames};
 use crate::aggregate::AggregatePlan;
 use crate::config::{AggregateKind, AggregationConfig};
 use crate::error::{ProcessorError, ProcessorResult};
@@ -64,6 +64,8 @@ pub struct Manifest {
     pub finished: bool,
     /// Each worker's part, in the order of the workers.
     pub snapshots: Vec<WorkerSnapshot>,
+    /// All sinks that the job ever had, by their numbers.
+    pub sink_names: SinkNames,
     /// What the checkpoint holds for the sinks.
     pub sinks: Vec<SinkShard>,
     /// Every shard that has ever delivered in transactions: whatever still runs as one of them must be fenced off.
@@ -73,9 +75,6 @@ pub struct Manifest {
 /// A window definition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DefinitionSummary {
-    /// How late events were accepted: windows that ended so long before the frontier are forgotten.
-    #[serde(rename = "allowed_lateness_ms")]
-    pub allowed_lateness: Span,
     /// Its name, where there are several.
     pub name: Option<String>,
     /// What its accumulators keep.

@@ -21,6 +21,7 @@ mod files;
 mod fingerprint;
 mod manifest;
 mod meaning;
+mod numbers;
 pub mod operator;
 mod port;
 pub mod protocol;
@@ -43,8 +44,8 @@ pub use attempts::{Attempts, FailureObserver};
 pub use choice::{Choice, Expectation, choose};
 pub use compare::{Comparison, EntryCounts, EntryDifference, compare};
 pub use contents::{
-    Contents, EntryContent, FigureList, Figures, RecordText, Selected, Selection, TableSize, WaitingContent,
-    read_record,
+    ChunkContent, Contents, DefinitionContent, EntryContent, FigureList, Figures, RecordText, Selected, Selection,
+    TableSize, WaitingContent, read_record,
 };
 pub use coordinator::{Command, Coordinator, Ending, Event, ProcessIndex, Rules};
 pub use cut::PartitionCut;
@@ -56,6 +57,7 @@ pub use manifest::{
     AggregationSummary, CutSummary, DefinitionSummary, FORMAT_VERSION, Manifest, SinkFile, SinkShard, WorkerSnapshot,
 };
 pub use meaning::DefinitionParts;
+pub use numbers::{SinkNames, SinkNumber, check_sinks};
 pub use port::{Part, Voice, WorkerPort};
 pub use publisher::{Publication, Published, PublisherSettings, start_publisher};
 pub use reader::{Record, SnapshotReader};
@@ -67,7 +69,7 @@ pub use sinks::SinkGathering;
 pub use start::{StartFrom, StartOptions};
 pub use store::{CheckpointState, CheckpointStore, LEAST_RETAINED, ListedCheckpoint};
 pub use verify::{Verification, verify};
-pub use words::Word;
+pub use words::{Beginning, Word};
 pub use worker::{FirstEpoch, WorkerEpochs};
 pub use worker_store::{DiskBytes, WorkerStore, Written};
 pub use writer::{WriterSettings, start_writer};

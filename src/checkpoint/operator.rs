@@ -4,8 +4,9 @@
 //! Both are apart from the data: the capability with which words are said is never moved, and nobody waits for it. The first
 //! worker's operator has the coordinator, which hears the words as they come and the clock some times a second.
 
-use super::words::Word;
+use super::words::{Beginning, Word};
 use super::{Command, Coordinator, Ending, Event, Voice, WorkerEpochs};
+use crate::runtime::Control;
 use crate::sink::SinkHub;
 use crate::time::{Epoch, Time};
 use crossbeam_channel::Receiver;
@@ -22,6 +23,9 @@ use timely::dataflow::operators::vec::Broadcast;
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(20);
 
+/// Told of each decision of the coordinator.
+pub type CommandObserver = Box<dyn FnMut(&Command<String>)>;
+
 /// What the coordinator needs beside its decisions.
 pub struct CoordinatorSeat {
     /// The decisions.
@@ -31,7 +35,7 @@ pub struct CoordinatorSeat {
     /// The epochs whose checkpoints have been published; the worker's voice is woken for each.
     pub published: Receiver<Epoch>,
     /// Told what is decided, for the log and the status.
-    pub observer: Box<dyn FnMut(&Command<String>)>,
+    pub observer: CommandObserver,
 }
 
 /// What the operator needs from its surroundings.
@@ -42,13 +46,18 @@ pub struct CheckpointSettings {
     pub seat: Option<CoordinatorSeat>,
     /// The sinks of the process.
     pub hub: SinkHub,
+    /// What the process begins with; a job whose processes differ in that ends.
+    pub beginning: Beginning,
+    /// The run's switch.
+    pub control: Control,
     /// The worker's voice: it is given what wakes the operator.
     pub voice: Voice,
 }
 
 /// Builds the operator.
 pub fn checkpoints(scope: Scope<'_, Time>, settings: CheckpointSettings) {
-    let CheckpointSettings { epochs, seat, hub, voice } = settings;
+    let CheckpointSettings { epochs, seat, hub, beginning, control, voice } = settings;
+    epochs.say_beginning(beginning);
     let begin = Instant::now();
     let seat = Rc::new(RefCell::new(seat));
 
@@ -84,6 +93,11 @@ pub fn checkpoints(scope: Scope<'_, Time>, settings: CheckpointSettings) {
             input.for_each(|_capability, words| {
                 for word in words.drain(..) {
                     epochs.hear(&word, &hub);
+                    if let Word::Begins(other) = &word
+                        && let Some(error) = beginning.conflict(other)
+                    {
+                        control.fail(error);
+                    }
                     if let Some(seat) = seat.borrow_mut().as_mut() {
                         seat.hear_word(word, begin.elapsed(), &epochs);
                     }
@@ -111,6 +125,8 @@ impl CoordinatorSeat {
             Word::Finished(worker) => Event::Finished(worker),
             // Its own words.
             Word::Ends(..) | Word::Published(..) | Word::Over(_) => return,
+            // Every process looks at it by itself.
+            Word::Begins(_) => return,
         };
         self.hear(event, now, epochs);
     }

@@ -5,11 +5,11 @@
 //! about it. A run *owns* a shard from the moment when its first marker is the shard's last one; that one delivers nothing.
 //! Whoever finds a marker that is neither the one it knew nor the one it was writing has lost the shard to another run.
 //!
-//! Each start of a job has its own [`Generation`], higher than all before it and the same in all its processes; [`RunId`] tells two
-//! processes apart that got the same one and should not have. The [`OutboxFingerprint`] tells apart two checkpoints of the same epoch:
-//! where a job is started from a copy of its checkpoints, a run that was fenced off may have published one, and its successor
-//! another. A chunk number means nothing without it. For the same reason a checkpoint is of no use any more when a start that is
-//! later than the one that published it has delivered something else than its outbox.
+//! A start has a [`Generation`], higher than that of the checkpoint it goes on from and the same in all its processes; [`RunId`]
+//! tells two starts from one checkpoint apart. The [`OutboxFingerprint`] tells apart two checkpoints of the same epoch: where a job
+//! is started from a copy of its checkpoints, a run that was fenced off may have published one, and its successor another. A chunk
+//! number means nothing without it. For the same reason a checkpoint is of no use any more when a start that is later than the one
+//! that published it has delivered something else than its outbox.
 //!
 //! The order of things, which the functions here rely on:
 //! 1. a run fences its shards *before* it reads the markers that it decides by;

@@ -1,7 +1,8 @@
 //! The thread that publishes checkpoints: the commit point of each.
 //!
 //! The model: it is given the reports of all workers, makes the manifest of them, publishes it, and removes checkpoints that are
-//! older than those that are kept. How it fails: as the writers do, see [`Attempts`].
+//! older than those that are kept. Nothing is removed before: a start that is refused leaves what there was, and processes that
+//! start one after the other find the same. How it fails: as the writers do, see [`Attempts`].
 
 use super::attempts::Attempts;
 use super::report::{SnapshotReport, manifest_of};
@@ -50,6 +51,8 @@ pub struct PublisherSettings {
     pub checkpoints: CheckpointStore,
     /// How many are kept.
     pub retain: usize,
+    /// Of another course of the job: removed when this run has published one.
+    pub discarded: Vec<Epoch>,
     /// What is to be published.
     pub publications: Receiver<Publication>,
     /// Told of what is published, for the coordinator.
@@ -104,7 +107,7 @@ fn manifest(template: &Manifest, publication: &Publication) -> ProcessorResult<M
 
 /// `None`: the run is over.
 fn publish(settings: &PublisherSettings, publication: &Publication, manifest: &Manifest) -> Option<()> {
-    let PublisherSettings { checkpoints, retain, published, voice, attempts, observer, .. } = settings;
+    let PublisherSettings { checkpoints, retain, discarded, published, voice, attempts, observer, .. } = settings;
     attempts.until_it_works("publishing a checkpoint", || checkpoints.publish(manifest))?;
     let (size, written) = (manifest.bytes(), manifest.snapshots.iter().map(|snapshot| snapshot.written.bytes).sum());
     observer(Published { epoch: publication.epoch, took: publication.begun.elapsed(), size, written });
@@ -112,7 +115,8 @@ fn publish(settings: &PublisherSettings, publication: &Publication, manifest: &M
     let _ = published.send(publication.epoch);
     voice.wake();
     // The new one counts, whatever becomes of the old ones: what cannot be removed now is at the next.
-    if let Err(error) = checkpoints.retain(*retain) {
+    let discarded = || discarded.iter().try_for_each(|epoch| checkpoints.remove(*epoch));
+    if let Err(error) = discarded().and_then(|()| checkpoints.retain(*retain)) {
         tracing::warn!(target: "checkpoint", "old checkpoints cannot be removed: {error}");
     }
     Some(())

@@ -3,6 +3,7 @@
 //! The model: when every sink is prepared for an epoch, what the checkpoint must hold for them goes to the writer of the process's
 //! first worker; when every sink has committed, the process says so.
 
+use super::numbers::SinkNumber;
 use super::{Part, ProcessIndex, Voice, Word};
 use crate::sink::{EpochObserver, Prepared, Shard};
 use crate::time::Epoch;
@@ -13,7 +14,8 @@ use std::sync::{Mutex, PoisonError};
 /// Gathers what the sinks of a process have to say.
 pub struct SinkGathering {
     process: ProcessIndex,
-    sinks: usize,
+    /// The number of the sink at each place.
+    numbers: Vec<SinkNumber>,
     parts: Sender<Part>,
     voice: Voice,
     state: Mutex<State>,
@@ -27,9 +29,9 @@ struct State {
 }
 
 impl SinkGathering {
-    /// Of so many sinks. What the checkpoint must hold goes to `parts`, words go through `voice`.
-    pub fn new(process: ProcessIndex, sinks: usize, parts: Sender<Part>, voice: Voice) -> Self {
-        Self { process, sinks, parts, voice, state: Mutex::default(), has_said_wanted: AtomicBool::new(false) }
+    /// Of the sinks with these numbers. What the checkpoint must hold goes to `parts`, words go through `voice`.
+    pub fn new(process: ProcessIndex, numbers: Vec<SinkNumber>, parts: Sender<Part>, voice: Voice) -> Self {
+        Self { process, numbers, parts, voice, state: Mutex::default(), has_said_wanted: AtomicBool::new(false) }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -40,8 +42,8 @@ impl SinkGathering {
 impl EpochObserver for SinkGathering {
     fn prepared(&self, place: usize, epoch: Epoch, prepared: Prepared) {
         let mut state = self.state();
-        state.prepared.push((Shard { sink: place as u16, process: self.process.0 }, prepared));
-        if state.prepared.len() == self.sinks {
+        state.prepared.push((Shard { sink: self.numbers[place].0, process: self.process.0 }, prepared));
+        if state.prepared.len() == self.numbers.len() {
             let mut prepared = std::mem::take(&mut state.prepared);
             prepared.sort_by_key(|(shard, _)| *shard);
             self.has_said_wanted.store(false, Ordering::Release);
@@ -53,7 +55,7 @@ impl EpochObserver for SinkGathering {
     fn committed(&self, _place: usize, epoch: Epoch) {
         let mut state = self.state();
         state.committed += 1;
-        if state.committed == self.sinks {
+        if state.committed == self.numbers.len() {
             state.committed = 0;
             self.voice.say(Word::Committed(self.process, epoch));
         }

@@ -6,7 +6,7 @@
 //! operator that says it (see [`super::operator`]).
 
 use super::port::{Part, WorkerPort};
-use super::words::Word;
+use super::words::{Beginning, Word};
 use super::{Changes, Ending, PartitionCut};
 use crate::event::WorkerIndex;
 use crate::sink::{SideMark, SinkHub};
@@ -126,6 +126,11 @@ impl WorkerEpochs {
         self.shared.borrow().over
     }
 
+    /// Whether the run ends because a process was asked to.
+    pub fn was_stopped(&self) -> bool {
+        self.shared.borrow().ending.is_some_and(|(_, ending)| ending == Ending::Stop)
+    }
+
     /// Says that this worker has read its input to the end.
     pub fn say_finished(&self) {
         let mut shared = self.shared.borrow_mut();
@@ -139,6 +144,13 @@ impl WorkerEpochs {
         let mut shared = self.shared.borrow_mut();
         if !std::mem::replace(&mut shared.has_said_stopping, true) {
             shared.to_say.push_back(Word::Stopping);
+        }
+    }
+
+    /// Says what the process begins with, on its first worker.
+    pub fn say_beginning(&self, beginning: Beginning) {
+        if self.port.is_first_of_process() {
+            self.say(Word::Begins(beginning));
         }
     }
 

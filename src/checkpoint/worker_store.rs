@@ -42,6 +42,7 @@ const FILTER_BITS: f64 = 8.0;
 const OPEN_FILES: i32 = 256;
 /// Sorted runs, each of one or more files, from which on they are merged: the more, the less is written and the more is read.
 const RUNS: i32 = 8;
+const NEVER: i32 = i32::MAX;
 /// RocksDB's own log files and list of files.
 const LOG_FILES: usize = 2;
 const LOG_BYTES: usize = 1 << 20;
@@ -136,6 +137,17 @@ impl WorkerStore {
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> ProcessorResult<Option<Vec<u8>>> {
         self.inner.with_db(|db| db.get(key))
+    }
+
+    /// Makes changes that are not kept for another attempt: whoever calls gives up where it fails. They are safe after
+    /// [`WorkerStore::flush`].
+    pub fn write_once(&self, changes: &Changes) -> ProcessorResult<()> {
+        self.inner.with_db(|db| apply(db, changes))
+    }
+
+    /// What has been written goes to disk.
+    pub fn flush(&self) -> ProcessorResult<()> {
+        self.inner.with_db(DB::flush)
     }
 
     /// Makes a snapshot of what has been written, in a directory that what an earlier attempt left there is removed from, and
@@ -249,6 +261,11 @@ fn options() -> Options {
     options.set_compaction_style(DBCompactionStyle::Universal);
     options.set_universal_compaction_options(&UniversalCompactOptions::default());
     options.set_level_zero_file_num_compaction_trigger(RUNS);
+    // Where merging has fallen behind, or finds no room, a snapshot would wait for it, and with no room for ever.
+    options.set_level_zero_slowdown_writes_trigger(NEVER);
+    options.set_level_zero_stop_writes_trigger(NEVER);
+    options.set_soft_pending_compaction_bytes_limit(0);
+    options.set_hard_pending_compaction_bytes_limit(0);
     options.set_block_based_table_factory(&tables());
     options.set_max_open_files(OPEN_FILES);
     options.set_keep_log_file_num(LOG_FILES);

@@ -110,6 +110,8 @@ fn record(summary: &Summary) -> serde_json::Value {
         ("refined", summary.refined),
         ("refused", summary.refused),
         ("retracted", summary.retracted),
+        ("lost_partitions", summary.lost_partitions),
+        ("lost_records", summary.lost_records),
         ("results", summary.results),
         ("late_accepted", summary.late),
         ("late_dropped", summary.dropped_late()),

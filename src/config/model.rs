@@ -20,7 +20,7 @@ pub struct ProcessorConfig {
     pub buffer_size: NonZeroUsize,
     /// How often checkpoints are taken; `None` is at the end alone. Without RocksDB there are none.
     pub checkpoint_interval: Option<Duration>,
-    /// How long a checkpoint may take; then it has failed, and another is begun.
+    /// How long a checkpoint may take; then it counts as a failure, and is waited for all the same.
     pub checkpoint_timeout: Duration,
     /// Where state lives.
     pub state: StateConfig,
@@ -82,7 +82,7 @@ pub struct StateConfig {
     pub retain: NonZeroUsize,
     /// How much memory the windows of this process may take; `None` is no limit.
     pub memory_limit: Option<ByteSize>,
-    /// So many checkpoints in a row may fail before `/health` says so.
+    /// After so many failed attempts in a row `/health` says so.
     pub tolerable_failures: NonZeroU32,
 }
 

@@ -1,7 +1,7 @@
 //! The document of `/frontiers`.
 
 use crate::event::WorkerIndex;
-use crate::metrics::{Diagnosis, OperatorStatus, OperatorView, PartitionView, Snapshot, diagnose};
+use crate::metrics::{CheckpointStatus, Diagnosis, OperatorStatus, OperatorView, PartitionView, Snapshot, diagnose};
 use crate::time::EventTime;
 use serde_json::{Map, Value, json};
 
@@ -25,6 +25,26 @@ pub(super) fn document(snapshot: &Snapshot, now: EventTime) -> Value {
         "operators": snapshot.operators.iter().map(operator).collect::<Vec<_>>(),
         "partitions": snapshot.partitions.iter().map(partition).collect::<Vec<_>>(),
         "sinks": snapshot.sinks.iter().map(sink).collect::<Vec<_>>(),
+        "checkpoints": snapshot.checkpoints.as_ref().map(checkpoints),
+    })
+}
+
+fn checkpoints(status: &CheckpointStatus) -> Value {
+    let last = status.last.as_ref().map(|last| {
+        json!({
+            "epoch": last.epoch.number(),
+            "at": time(last.at),
+            "took_ms": last.took.map(|took| took.as_millis() as u64),
+            "size_bytes": last.size,
+            "written_bytes": last.written,
+            "restored": last.restored,
+        })
+    });
+    json!({
+        "last": last,
+        "pending": status.pending.map(|pending| json!({"epoch": pending.epoch.number(), "since": time(pending.since)})),
+        "failures_in_a_row": status.failures_in_a_row,
+        "last_failure": status.last_failure.as_ref().map(|failure| json!({"at": time(failure.at), "reason": failure.reason})),
     })
 }
 

@@ -4,8 +4,8 @@
 
 use super::pages::PAGES;
 use crate::metrics::{
-    Diagnosis, Health, HealthLevel, OperatorStatus, OperatorView, PartitionView, Snapshot, SourceState, describe_span,
-    diagnose, display_time, group_digits, health,
+    CheckpointStatus, Diagnosis, Health, HealthLevel, OperatorStatus, OperatorView, PartitionView, Snapshot,
+    SourceState, describe_span, diagnose, display_time, group_digits, health,
 };
 use crate::time::EventTime;
 use std::fmt::{self, Write};
@@ -64,6 +64,9 @@ pub(super) fn render(snapshot: &Snapshot, now: EventTime) -> String {
     partitions(&mut body, snapshot, &diagnosis, now);
     workers(&mut body, snapshot, now);
     sinks(&mut body, snapshot);
+    if let Some(status) = &snapshot.checkpoints {
+        checkpoints(&mut body, status, now);
+    }
     links(&mut body);
     let title = format!("{} \u{b7} stream processor", snapshot.phase.as_str());
     page(&title, Some(REFRESH_SECS), &body)
@@ -242,11 +245,60 @@ fn sinks(body: &mut String, snapshot: &Snapshot) {
     });
 }
 
+fn checkpoints(body: &mut String, status: &CheckpointStatus, now: EventTime) {
+    let ago = |at| format!("{} ago", describe_span(now.since(at)));
+    let number = |bytes: Option<u64>| bytes.map_or_else(String::new, group_digits);
+    let columns =
+        [("checkpoint", true), ("", false), ("when", true), ("took", true), ("bytes", true), ("of them written", true)];
+    let mut rows = Vec::new();
+    if let Some(pending) = status.pending {
+        let lasting = describe_span(now.since(pending.since));
+        rows.push([
+            pending.epoch.to_string(),
+            format!("on its way for {lasting}"),
+            String::new(),
+            String::new(),
+            String::new(),
+            String::new(),
+        ]);
+    }
+    if let Some(last) = &status.last {
+        let what = if last.restored { "gone on from" } else { "published" };
+        let took = last.took.map_or_else(String::new, |took| describe_span(took.into()));
+        rows.push([
+            last.epoch.to_string(),
+            what.to_owned(),
+            ago(last.at),
+            took,
+            number(last.size),
+            number(last.written),
+        ]);
+    }
+    table(body, "Checkpoints", &columns, &rows, |body, cells| {
+        body.push_str("<tr>");
+        for (cell, (_, number)) in cells.iter().zip(&columns) {
+            let _ = write!(body, "<td{}>{}", if *number { " class=n" } else { "" }, Escaped(cell));
+        }
+    });
+    if let Some(failure) = &status.last_failure {
+        let _ = write!(
+            body,
+            "<p class=soft>failures since the last one: {}; the latest {}: {}</p>",
+            status.failures_in_a_row,
+            ago(failure.at),
+            Escaped(&failure.reason)
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::event::{Offset, PartitionName, WorkerIndex};
-    use crate::metrics::{PartitionStatus, StatusBoard};
+    use crate::metrics::{CheckpointMetrics, PartitionStatus, ProcessorMetrics, StatusBoard};
+    use crate::time::Epoch;
+    use std::num::NonZeroU32;
+    use std::time::Duration;
 
     fn partition(topic: &str, number: i32) -> PartitionStatus {
         PartitionStatus {
@@ -280,6 +332,23 @@ mod tests {
         let page = render(&board.snapshot(), EventTime::now());
         assert_eq!(page.matches("<td>t[").count(), MAX_ROWS);
         assert!(page.contains("and 1,300 more"), "{page}");
+    }
+
+    #[test]
+    fn checkpoints_are_shown_with_what_went_wrong() {
+        let board = StatusBoard::new();
+        let checkpoints = CheckpointMetrics::new(&ProcessorMetrics::new(), &board, NonZeroU32::MIN);
+        checkpoints.published(Epoch::new(17), Duration::from_millis(1_250), 12_345, 678);
+        checkpoints.begun(Epoch::new(18));
+        checkpoints.failed("writing a snapshot", "<no space>");
+        let page = render(&board.snapshot(), EventTime::now());
+        let row = "<td class=n>17<td>published<td class=n>";
+        assert!(page.contains(row) && page.contains("12,345<td class=n>678"), "{page}");
+        assert!(page.contains("<td class=n>18<td>on its way for"), "{page}");
+        assert!(
+            page.contains("failures since the last one: 1;") && page.contains("failed: &lt;no space&gt;"),
+            "{page}"
+        );
     }
 
     #[test]

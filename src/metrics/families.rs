@@ -1,5 +1,6 @@
 //! Every metric's name, help text, labels and buckets, in one place.
 
+use super::checkpoints::NO_LABELS;
 use prometheus::core::Collector;
 use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
@@ -8,6 +9,10 @@ use prometheus::{
 /// Upper bounds in seconds, 100 µs to 60 s.
 const LATENCY_BUCKETS: [f64; 18] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Upper bounds in seconds, 5 ms to 10 min.
+const CHECKPOINT_BUCKETS: [f64; 16] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 const PARTITION: &[&str] = &["topic", "partition"];
 const WORKER: &[&str] = &["worker"];
@@ -44,6 +49,15 @@ pub(super) struct Families {
     pub results_sent: IntCounterVec,
     pub sink_latency: HistogramVec,
     pub sink_errors: IntCounterVec,
+    pub checkpoint_duration: Histogram,
+    pub checkpoint_size: IntGaugeVec,
+    pub checkpoint_written: IntGaugeVec,
+    pub checkpoint_age: GaugeVec,
+    pub checkpoint_epoch: IntGaugeVec,
+    pub checkpoints: IntCounterVec,
+    pub checkpoint_failures: IntCounter,
+    pub partitions_lost: IntCounter,
+    pub records_lost: IntCounter,
 }
 
 /// Registers metrics. The names are constants of this file and the registry is new, so neither a bad nor a doubled name can
@@ -183,6 +197,43 @@ impl Families {
                 SINK,
             )),
             sink_errors: make.counters("sink_errors_total", "Writes to the sink that failed, retried or not.", SINK),
+            checkpoint_duration: make.keep(Histogram::with_opts(
+                HistogramOpts::new(
+                    "checkpoint_duration_seconds",
+                    "Seconds from the announcement that an epoch ends until its checkpoint is published.",
+                )
+                .buckets(CHECKPOINT_BUCKETS.to_vec()),
+            )),
+            checkpoint_size: make.int_gauges("checkpoint_size_bytes", "Bytes of all of the newest checkpoint.", NO_LABELS),
+            checkpoint_written: make.int_gauges(
+                "checkpoint_written_bytes",
+                "Bytes of records that were written for the newest checkpoint; what has not changed is shared with those before.",
+                NO_LABELS,
+            ),
+            checkpoint_age: make.gauges(
+                "checkpoint_age_seconds",
+                "Seconds since the newest checkpoint was published: as much input is read again after a crash.",
+                NO_LABELS,
+            ),
+            checkpoint_epoch: make.int_gauges("checkpoint_epoch", "The number of the newest checkpoint.", NO_LABELS),
+            checkpoints: make.counters(
+                "checkpoints_total",
+                "What became of checkpoints: published; failed, an attempt that is made again; overdue, longer than \
+                 checkpoint_timeout.",
+                &["outcome"],
+            ),
+            checkpoint_failures: make.counter(
+                "checkpoint_failures_total",
+                "Attempts for a checkpoint that failed, and checkpoints that were overdue.",
+            ),
+            partitions_lost: make.counter(
+                "source_partitions_lost_total",
+                "Partitions that could not go on from their cuts, where the loss was accepted.",
+            ),
+            records_lost: make.counter(
+                "source_records_lost_total",
+                "Records that were gone when the job went on from a checkpoint, where the loss was accepted and their number is known.",
+            ),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Is the run healthy, is it ready: pure functions of a snapshot.
 
+use super::checkpoints::CheckpointStatus;
 use super::diagnose::diagnose;
 use super::snapshot::{Phase, Snapshot, SourceState};
 use crate::time::{EventTime, Span};
@@ -54,6 +55,7 @@ pub fn health(snapshot: &Snapshot, now: EventTime) -> Health {
             reasons.push(format!("the sink {} cannot write: {trouble}", sink.name));
         }
     }
+    reasons.extend(snapshot.checkpoints.as_ref().and_then(CheckpointStatus::trouble));
     if frontier_is_stuck(snapshot, now, STUCK_AFTER) {
         reasons.push(diagnose(snapshot, now).reason);
     }

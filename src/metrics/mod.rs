@@ -9,6 +9,7 @@
 //!
 //! How it fails: not at all, as far as the run is concerned. A number that cannot be had is left out of the page.
 
+mod checkpoints;
 mod diagnose;
 mod families;
 mod frontier_log;
@@ -22,6 +23,7 @@ mod reporter;
 mod snapshot;
 mod status;
 
+pub use checkpoints::{CheckpointFailure, CheckpointMetrics, CheckpointStatus, LastCheckpoint, PendingCheckpoint};
 pub use diagnose::{Cause, Diagnosis, HeldBack, diagnose};
 pub(crate) use diagnose::{describe_span, display_time, group_digits};
 pub use frontier_log::{FrontierLog, LogLine};

@@ -1,9 +1,11 @@
 //! The counters of one pipeline.
 
+use super::checkpoints::NO_LABELS;
 use super::families::Families;
 use super::handles::{PartitionMetrics, SinkMetrics, WorkerMetrics};
 use super::process::ProcessCollector;
 use crate::event::{PartitionName, WorkerIndex};
+use crate::source::Losses;
 use crate::time::{EventTime, Span};
 use prometheus::{GaugeVec, IntGauge, Opts, Registry, TextEncoder};
 use std::collections::BTreeMap;
@@ -85,6 +87,26 @@ impl ProcessorMetrics {
     /// The handle of one sink, by the name that [`crate::sink::ResultSink::name`] gives.
     pub fn sink(&self, name: &str) -> SinkMetrics {
         SinkMetrics::new(&self.inner.families, name)
+    }
+
+    pub(super) fn families(&self) -> &Families {
+        &self.inner.families
+    }
+
+    /// Counts records that are lost to a job that goes on from a checkpoint, where that was accepted.
+    pub fn losses(&self) -> Losses {
+        let families = &self.inner.families;
+        Losses::counted_by(families.partitions_lost.clone(), families.records_lost.clone())
+    }
+
+    /// Shows the age of the newest checkpoint; `None` takes it away.
+    pub fn set_checkpoint_age(&self, published_at: Option<EventTime>, now: EventTime) {
+        let ages = &self.inner.families.checkpoint_age;
+        match published_at {
+            Some(at) => ages.with_label_values(NO_LABELS).set(signed_seconds(at, now)),
+            // The error says that there was nothing to remove.
+            None => drop(ages.remove_label_values(NO_LABELS)),
+        }
     }
 
     /// How many records of the partition are not read yet, where that was ever told.

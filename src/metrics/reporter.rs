@@ -19,13 +19,15 @@ pub fn observe(board: &StatusBoard, metrics: &ProcessorMetrics) -> Snapshot {
     snapshot
 }
 
-/// Brings the gauges of watermarks and frontiers up to date.
+/// Brings the gauges of watermarks, frontiers and the age of checkpoints up to date.
 pub fn export_snapshot(snapshot: &Snapshot, metrics: &ProcessorMetrics, now: EventTime) {
     for partition in &snapshot.partitions {
         let status = &partition.status;
         let shown = !status.closed && status.watermark != EventTime::MIN;
         metrics.set_watermark(&status.name, shown.then_some(status.watermark), now);
     }
+    let last = snapshot.checkpoints.as_ref().and_then(|checkpoints| checkpoints.last.as_ref());
+    metrics.set_checkpoint_age(last.map(|last| last.at), now);
     for operator in &snapshot.operators {
         let least = operator.least().and_then(|(_, status)| status.event_time());
         metrics.set_frontier(operator.name, least.filter(|time| *time != EventTime::MIN), now);

@@ -3,6 +3,7 @@
 //! Plain data: whoever wants to tell a person takes a [`Snapshot`] and computes from it. Times of change are those of the wall
 //! clock, as [`EventTime`]s, because that is what they are compared with.
 
+use super::checkpoints::CheckpointStatus;
 use crate::event::{Offset, PartitionName, WorkerIndex};
 use crate::time::disorder::Disorder;
 use crate::time::{EventTime, Span, Time};
@@ -219,6 +220,8 @@ pub struct Snapshot {
     pub partitions: Vec<PartitionView>,
     /// The sinks, by name.
     pub sinks: Vec<SinkStatus>,
+    /// How the checkpoints are; `None` where the run takes none.
+    pub checkpoints: Option<CheckpointStatus>,
     /// Events of all workers.
     pub events: u64,
     /// When the last of them were read.

@@ -3,6 +3,7 @@
 //! The model: one [`StatusBoard`] a process. Workers and sink threads write what they know some times a second; readers take a
 //! [`Snapshot`], a plain copy. The board adds the one thing that no single writer knows: since when something has not changed.
 
+use super::checkpoints::CheckpointStatus;
 use super::snapshot::{
     OperatorStatus, OperatorView, PartitionStatus, PartitionView, Phase, SinkStatus, Snapshot, SourceState, TimeRules,
     WorkerView,
@@ -32,6 +33,7 @@ struct State {
     operators: BTreeMap<&'static str, OperatorView>,
     partitions: BTreeMap<PartitionName, PartitionView>,
     sinks: BTreeMap<Arc<str>, SinkStatus>,
+    checkpoints: Option<CheckpointStatus>,
     last_events_at: Option<EventTime>,
 }
 
@@ -60,6 +62,7 @@ impl StatusBoard {
                 operators: BTreeMap::new(),
                 partitions: BTreeMap::new(),
                 sinks: BTreeMap::new(),
+                checkpoints: None,
                 last_events_at: None,
             })),
         }
@@ -166,6 +169,18 @@ impl StatusBoard {
         self.state().sinks.insert(status.name.clone(), status);
     }
 
+    /// Says how the checkpoints are.
+    pub fn set_checkpoint(&self, status: CheckpointStatus) {
+        self.state().checkpoints = Some(status);
+    }
+
+    /// Changes what was said of checkpoints.
+    pub(super) fn update_checkpoint(&self, change: impl FnOnce(&mut CheckpointStatus)) {
+        if let Some(status) = &mut self.state().checkpoints {
+            change(status);
+        }
+    }
+
     /// Says that a worker has read `events` more events.
     pub fn note_events(&self, worker: WorkerIndex, events: u64) {
         self.note_events_at(worker, events, EventTime::now());
@@ -203,6 +218,7 @@ impl StatusBoard {
             operators: state.operators.values().cloned().collect(),
             partitions: state.partitions.values().cloned().collect(),
             sinks: state.sinks.values().cloned().collect(),
+            checkpoints: state.checkpoints.clone(),
             events: state.workers.values().map(|worker| worker.events).sum(),
             last_events_at: state.last_events_at,
         }

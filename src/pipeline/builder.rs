@@ -5,19 +5,21 @@ use super::input::{MakeDecoder, MemoryInput, PayloadInput};
 use super::mapping::{Mapping, ReadJson, read_json};
 use super::named_windows::NamedWindows;
 use crate::aggregate::AggregatePlan;
-use crate::config::{ConsumerConfig, ErrorPolicy, FileMode, ProcessorConfig, SourceConfig};
+use crate::checkpoint::StartOptions;
+use crate::config::{ConsumerConfig, Delivery, ErrorPolicy, FileMode, ProcessorConfig, SourceConfig, StateBackendKind};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, GroupingKey, JsonDecoder, ValueSink};
 use crate::metrics::ProcessorMetrics;
 use crate::runtime::{ConfiguredInput, Input, Job, SinkPlan};
 use crate::sink::{DeadLetterSink, IntoSinkSpec, LateEventHandler, SideSpec, SinkSpec};
 use crate::source::memory::EventInput;
-use crate::state::StateBackend;
+use crate::state::{PipelineDirectories, StateBackend};
 use crate::time::{EventTime, Span};
 use crate::window::{Naming, Triggers};
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Begins a pipeline for events of type `T`.
 ///
@@ -75,6 +77,7 @@ pub fn create_pipeline<T: Send + 'static>() -> PipelineBuilder<T> {
         has_windows: false,
         metrics: None,
         state: None,
+        start: StartOptions::default(),
         problems: Vec::new(),
     }
 }
@@ -103,9 +106,14 @@ pub struct PipelineBuilder<T> {
     pub(super) has_windows: bool,
     pub(super) metrics: Option<ProcessorMetrics>,
     pub(super) state: Option<Arc<dyn StateBackend>>,
+    /// What it goes on from.
+    pub(super) start: StartOptions,
     /// What cannot work, for the one error that [`PipelineBuilder::build`] gives.
     pub(super) problems: Vec<String>,
 }
+
+/// How often checkpoints are taken where nothing is said.
+const DEFAULT_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a name of a job or of windows is.
 pub(super) fn is_name(name: &str) -> bool {
@@ -305,6 +313,7 @@ impl<T: Send + 'static> PipelineBuilder<T> {
     /// do.
     pub fn build(mut self) -> ProcessorResult<Pipeline> {
         self.define();
+        self.place_state();
         self.check();
         let plans = self.plans();
         let (input, naming) = match self.input() {
@@ -321,10 +330,26 @@ impl<T: Send + 'static> PipelineBuilder<T> {
         let mut job = Job::new(self.config, input, plans, naming, Vec::new(), sinks)?
             .with_side_outputs(self.late, self.dead_letter)
             .with_triggers(self.triggers_of_each);
+        job.start = self.start;
         if let Some(metrics) = self.metrics {
             job.metrics = metrics;
         }
         Ok(Pipeline::new(job, self.state))
+    }
+
+    /// Has checkpoints taken where the backend has a place for them.
+    fn place_state(&mut self) {
+        let directories = self.state.as_ref().and_then(|state| state.pipeline_directories());
+        if let Some(PipelineDirectories { state, checkpoints }) = directories {
+            let config = &mut self.config;
+            config.state.backend = StateBackendKind::RocksDb;
+            (config.state.path, config.state.checkpoint_path) = (Some(state), Some(checkpoints));
+            config.checkpoint_interval.get_or_insert(DEFAULT_CHECKPOINT_INTERVAL);
+        } else if self.config.delivery == Delivery::ExactlyOnce {
+            let problem =
+                "delivery exactly once without checkpoints; .with_state_backend(RocksDBStateBackend) would be right";
+            self.problems.push(problem.into());
+        }
     }
 
     /// Takes down the windows that have names.
@@ -383,6 +408,7 @@ impl<T: Send + 'static> PipelineBuilder<T> {
                     .into(),
             );
         }
+        self.problems.extend(delivery_problems(&self.config, &self.sinks));
         if let Some(Origin::Kafka(consumer, _)) = &self.origin {
             let problems = kafka_problems(consumer, [&self.late, &self.dead_letter].into_iter().flatten(), &self.sinks);
             self.problems.extend(problems);
@@ -434,6 +460,32 @@ impl<T: Send + 'static> PipelineBuilder<T> {
         };
         Ok((Box::new(PayloadInput::new(source, make)), naming))
     }
+}
+
+/// What cannot work about delivery and checkpoints with these sinks.
+fn delivery_problems(config: &ProcessorConfig, sinks: &[SinkSpec]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let takes_checkpoints = config.state.backend == StateBackendKind::RocksDb;
+    let is_atomic = |sink: &&SinkSpec| matches!(sink, SinkSpec::File { mode: FileMode::Atomic, .. });
+    for sink in sinks.iter().filter(is_atomic).filter(|_| takes_checkpoints) {
+        problems.push(format!(
+            "the sink {sink:?} writes its file at the end, and a run that goes on from a checkpoint does not write again what was \
+             fired before it; FileSink::append would be right"
+        ));
+    }
+    if config.delivery == Delivery::AtLeastOnce {
+        return problems;
+    }
+    // A table for people may stand beside others.
+    let beside = sinks.iter().any(SinkSpec::is_exact);
+    let may_stay = |sink: &SinkSpec| sink.is_exact() || (beside && matches!(sink, SinkSpec::Console));
+    for sink in sinks.iter().filter(|sink| !may_stay(sink) && !is_atomic(sink)) {
+        problems.push(format!(
+            "the sink {sink:?} cannot take back what it has shown, while delivery is exactly once; Kafka, FileSink::append or a sink \
+             that implements EpochSink would be right"
+        ));
+    }
+    problems
 }
 
 /// What cannot work about a source of Kafka.

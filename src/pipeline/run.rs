@@ -47,11 +47,12 @@ impl Pipeline {
     /// # Errors
     /// Those of [`Pipeline::run`].
     pub fn run_blocking(self) -> ProcessorResult<Summary> {
-        if let Some(state) = self.state.as_ref().filter(|state| state.name() != "memory") {
+        if let Some(state) = self.state.as_ref().filter(|state| state.name() != "memory")
+            && state.pipeline_directories().is_none()
+        {
             tracing::warn!(
                 target: "processor",
-                "state backend `{}`: this version keeps the windows of pipelines in memory and takes no checkpoints; after a \
-                 restart a pipeline reads again what the windows that were open need",
+                "state backend `{}` has no place for the state of pipelines: the windows stay in memory and no checkpoints are taken",
                 state.name()
             );
         }

@@ -3,7 +3,8 @@
 use super::builder::{RIGHT_NAME, is_name};
 use super::{NamedWindows, PipelineBuilder};
 use crate::aggregate::CustomAggregate;
-use crate::config::{AggregateKind, AggregationConfig, ErrorPolicy, LatePolicy, WindowKind};
+use crate::checkpoint::StartOptions;
+use crate::config::{AggregateKind, AggregationConfig, Delivery, ErrorPolicy, LatePolicy, WindowKind};
 use crate::metrics::ProcessorMetrics;
 use crate::sink::RetryPolicy;
 use crate::state::StateBackend;
@@ -140,10 +141,31 @@ impl<T: Send + 'static> PipelineBuilder<T> {
         self
     }
 
-    /// A backend for state. In this version the windows of a pipeline are in memory whatever the backend, and a warning says so
-    /// where it is not [`MemoryStateBackend`](crate::state::MemoryStateBackend).
+    /// Where state lives. With [`RocksDBStateBackend`](crate::state::RocksDBStateBackend) the pipeline takes checkpoints, goes on from the
+    /// newest one when it is started again, and may deliver exactly once; each pipeline needs a backend with directories of its
+    /// own. With others the windows are in memory alone.
     pub fn with_state_backend(mut self, backend: Arc<dyn StateBackend>) -> Self {
         self.state = Some(backend);
+        self
+    }
+
+    /// How often checkpoints are taken; a minute by default, where there is a backend for them.
+    pub fn with_checkpoint_interval(mut self, interval: Duration) -> Self {
+        self.positive("an interval of checkpoints", interval);
+        self.config.checkpoint_interval = Some(interval);
+        self
+    }
+
+    /// How results are delivered; at least once by default. [`Delivery::ExactlyOnce`] needs a backend that takes checkpoints, and sinks
+    /// that can do it: Kafka, files that are appended to, and those of one's own that implement [`EpochSink`](crate::EpochSink).
+    pub fn with_delivery(mut self, delivery: Delivery) -> Self {
+        self.config.delivery = delivery;
+        self
+    }
+
+    /// What a pipeline that takes checkpoints goes on from; the newest by default.
+    pub fn with_start(mut self, start: StartOptions) -> Self {
+        self.start = start;
         self
     }
 

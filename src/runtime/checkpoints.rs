@@ -7,16 +7,17 @@
 use super::{Control, Topology};
 use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat};
 use crate::checkpoint::{
-    Attempts, CheckpointStore, Choice, Command, Coordinator, DefinitionSummary, Expectation, FORMAT_VERSION,
-    FirstEpoch, JobFingerprint, Manifest, Part, ProcessIndex, Publication, PublisherSettings, Restored, Rules,
-    SinkGathering, StartOptions, Voice, WorkerEpochs, WorkerPort, WorkerStore, WriterSettings, choose, key_groups_of,
-    sink_recovery, start_publisher, start_writer,
+    Attempts, Beginning, Changes, CheckpointStore, Choice, Command, Coordinator, DefinitionSummary, Expectation,
+    FORMAT_VERSION, FirstEpoch, JobFingerprint, Manifest, Part, ProcessIndex, Publication, PublisherSettings, Restored,
+    Rules, SinkGathering, SinkNames, SinkNumber, StartOptions, Voice, WorkerEpochs, WorkerPort, WorkerStore,
+    WriterSettings, check_sinks, choose, key_groups_of, sink_recovery, start_publisher, start_writer,
 };
 use crate::config::{ProcessorConfig, StateBackendKind};
 use crate::error::ProcessorResult;
 use crate::event::{KEY_GROUPS, WorkerIndex};
+use crate::metrics::{CheckpointMetrics, ProcessorMetrics, StatusBoard};
 use crate::sink::{Generation, RoutedSink, Shard, SideOutputs, SinkEpochs, SinkHub};
-use crate::source::{Losses, Resume};
+use crate::source::Resume;
 use crate::time::{Epoch, EventTime};
 use crate::window::{ColdStore, MemoryLimit, Restore, WindowState};
 use chrono::Utc;
@@ -35,6 +36,8 @@ const LEAST_PAUSE: Duration = Duration::from_millis(500);
 pub struct RunCheckpoints {
     store: CheckpointStore,
     restored: Option<Restored>,
+    /// Checkpoints that count no more when this run has published one.
+    discarded: Vec<Epoch>,
     first: FirstEpoch,
     resume: Arc<Resume>,
     template: Manifest,
@@ -42,6 +45,7 @@ pub struct RunCheckpoints {
     threads: usize,
     locals: Vec<Local>,
     attempts: Attempts,
+    metrics: CheckpointMetrics,
     /// What the coordinator's seat is given; in the first process.
     publisher: Mutex<Option<(Sender<Publication>, Receiver<Epoch>)>>,
     threads_running: Mutex<Vec<JoinHandle<()>>>,
@@ -60,6 +64,10 @@ pub struct Meaning {
     pub definitions: Vec<DefinitionSummary>,
     /// Whether the sinks allow going on from an older checkpoint where the newest is damaged.
     pub may_fall_back: bool,
+    /// Count what becomes of checkpoints.
+    pub metrics: ProcessorMetrics,
+    /// Shows it.
+    pub board: StatusBoard,
 }
 
 /// One worker of this process.
@@ -92,16 +100,11 @@ impl RunCheckpoints {
             0 => CheckpointStore::open(checkpoint_path)?,
             _ => CheckpointStore::join(checkpoint_path)?,
         };
-        let Meaning { fingerprint, definitions, may_fall_back } = meaning;
+        let Meaning { fingerprint, definitions, may_fall_back, metrics, board } = meaning;
+        let losses = metrics.losses();
+        let metrics = CheckpointMetrics::new(&metrics, &board, config.state.tolerable_failures);
         let expected = Expectation { job: &config.job, fingerprint: &fingerprint, may_fall_back };
         let Choice { restored, first, discarded } = choose(&store, start.from, &expected)?;
-        if process.index == 0 {
-            store.remove_incomplete()?;
-            for epoch in discarded {
-                tracing::warn!(target: "checkpoint", "checkpoint {epoch} is newer than the one asked for, and removed");
-                store.remove(epoch)?;
-            }
-        }
         let local = |local: usize| {
             let worker = process.index * topology.threads() + local;
             let store = WorkerStore::create(&path.join(format!("worker-{worker}")))?;
@@ -111,13 +114,14 @@ impl RunCheckpoints {
         };
         let locals = (0..topology.threads()).map(local).collect::<ProcessorResult<_>>()?;
         let resume = match &restored {
-            Some(restored) => Resume::from_cuts(restored.cuts()?, start.accept_loss, Losses::default()),
+            Some(restored) => Resume::from_cuts(restored.cuts()?, start.accept_loss, losses),
             None => Resume::default(),
         };
         let before = restored.as_ref().map(Restored::manifest);
         let frontier = before.map_or(EventTime::MIN, |manifest| manifest.frontier);
         if let Some(manifest) = before {
             say_where_from(manifest);
+            metrics.restored(manifest.epoch, manifest.created_at.into(), manifest.bytes());
         }
         let template = Manifest {
             epoch: Epoch::FIRST,
@@ -134,10 +138,10 @@ impl RunCheckpoints {
             frontier: EventTime::MIN,
             finished: false,
             snapshots: Vec::new(),
+            sink_names: before.map_or_else(SinkNames::default, |manifest| manifest.sink_names.clone()),
             sinks: Vec::new(),
             transactional_shards: before.map_or_else(BTreeSet::new, |manifest| manifest.transactional_shards.clone()),
         };
-        let failed = Arc::new(|_: &str, _: &str| ());
         Ok(Some(Self {
             store,
             first: FirstEpoch { epoch: first, frontier },
@@ -147,9 +151,11 @@ impl RunCheckpoints {
             process: ProcessIndex(process.index as u16),
             threads: topology.threads(),
             locals,
-            attempts: Attempts::new(control.clone(), failed),
+            attempts: Attempts::new(control.clone(), metrics.failure_observer()),
+            metrics,
             publisher: Mutex::default(),
             threads_running: Mutex::default(),
+            discarded,
             rules: Rules {
                 workers: topology.peers(),
                 processes: process.count,
@@ -180,19 +186,24 @@ impl RunCheckpoints {
 
     /// How the sinks of this process take part.
     pub fn sink_epochs(&mut self, sinks: &[RoutedSink]) -> ProcessorResult<SinkEpochs> {
-        let (processes, count) = (self.template.processes as u16, sinks.len());
-        let transactional = sinks.iter().enumerate().filter(|(_, routed)| routed.sink.keeps_until_commit());
-        for (sink, _) in transactional {
-            let shards = (0..processes).map(|process| Shard { sink: sink as u16, process });
+        let processes = self.template.processes as u16;
+        let identities: Vec<String> = sinks.iter().map(|routed| routed.sink.identity()).collect();
+        let numbers = self.template.sink_names.number(&identities);
+        if let Some(restored) = &self.restored {
+            check_sinks(restored.manifest(), &numbers, self.resume.accept_loss)?;
+        }
+        let transactional = sinks.iter().zip(&numbers).filter(|(routed, _)| routed.sink.keeps_until_commit());
+        for (_, number) in transactional {
+            let shards = (0..processes).map(|process| Shard { sink: number.0, process });
             self.template.transactional_shards.extend(shards);
         }
         let first = &self.locals[0];
         let parts = lock(&first.parts).clone().expect("sinks are opened before workers begin");
-        let gathering = SinkGathering::new(self.process, count, parts, first.voice.clone());
-        let recovery = |sink| {
-            sink_recovery(self.restored.as_ref(), self.template.generation, sink as u16, self.process.0, processes)
+        let recovery = |number: &SinkNumber| {
+            sink_recovery(self.restored.as_ref(), self.template.generation, number.0, self.process.0, processes)
         };
-        let recoveries = (0..count).map(recovery).collect::<ProcessorResult<_>>()?;
+        let recoveries = numbers.iter().map(recovery).collect::<ProcessorResult<_>>()?;
+        let gathering = SinkGathering::new(self.process, numbers, parts, first.voice.clone());
         Ok(SinkEpochs { observer: Arc::new(gathering), workers: self.threads, recoveries })
     }
 
@@ -213,18 +224,20 @@ impl RunCheckpoints {
             })?);
         }
         if self.process.0 == 0 {
+            let metrics = self.metrics.clone();
             let (publish, publications) = unbounded();
             let (published, answers) = unbounded();
             running.push(start_publisher(PublisherSettings {
                 template: self.template.clone(),
                 checkpoints: self.store.clone(),
                 retain: self.retain,
+                discarded: self.discarded.clone(),
                 publications,
                 published,
                 voice: self.locals[0].voice.clone(),
                 attempts: self.attempts.clone(),
                 control: control.clone(),
-                observer: Box::new(|_| ()),
+                observer: Box::new(move |of| metrics.published(of.epoch, of.took, of.size, of.written)),
             })?);
             *lock(&self.publisher) = Some((publish, answers));
         }
@@ -248,6 +261,7 @@ impl RunCheckpoints {
         let seat = lock(&self.publisher).take_if(|_| local == 0).map(|(publish, published)| {
             let begun = Rc::new(Cell::new(Instant::now()));
             let announced = Rc::clone(&begun);
+            let (metrics, timeout) = (self.metrics.clone(), self.rules.timeout);
             CoordinatorSeat {
                 coordinator: Coordinator::new(self.rules, self.first().epoch),
                 publish: Box::new(move |epoch, ending, reports| {
@@ -255,15 +269,21 @@ impl RunCheckpoints {
                     let _ = publish.send(Publication { epoch, ending, begun: begun.get(), reports });
                 }),
                 published,
-                observer: Box::new(move |command| {
-                    if let Command::Announce(epoch, ending) = command {
+                observer: Box::new(move |command| match command {
+                    Command::Announce(epoch, ending) => {
                         announced.set(Instant::now());
+                        metrics.begun(*epoch);
                         tracing::debug!(target: "checkpoint", "epoch {epoch} ends: {ending:?}");
                     }
+                    Command::Overdue(epoch) => metrics.overdue(*epoch, timeout),
+                    _ => {}
                 }),
             }
         });
-        CheckpointSettings { epochs, seat, hub, voice: self.locals[local].voice.clone() }
+        let restored = self.restored.as_ref().map(|restored| restored.manifest().epoch);
+        let beginning = Beginning { process: self.process, restored, first: self.first().epoch };
+        let (control, voice) = (self.attempts.control().clone(), self.locals[local].voice.clone());
+        CheckpointSettings { epochs, seat, hub, beginning, control, voice }
     }
 
     /// How much memory the windows of each definition may take on a worker of this process, and where the rest is read back.
@@ -305,6 +325,14 @@ impl ColdStore for Cold {
     fn get(&self, key: &[u8]) -> ProcessorResult<Option<Vec<u8>>> {
         self.0.get(key)
     }
+
+    fn put(&self, records: &Changes) -> ProcessorResult<()> {
+        self.0.write_once(records)
+    }
+
+    fn flush(&self) -> ProcessorResult<()> {
+        self.0.flush()
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -325,8 +353,8 @@ fn say_where_from(manifest: &Manifest) {
     );
 }
 
-/// Higher than any before it, also where no checkpoint tells of an earlier start.
+/// The number of this start: the same in all its processes, which have read the same checkpoint. Two starts from one checkpoint have
+/// the same; sinks tell them apart.
 fn next_generation(before: Option<Generation>) -> Generation {
-    let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0);
-    Generation(before.map_or(0, |before| before.0 + 1).max(now))
+    Generation(before.map_or(0, |before| before.0) + 1)
 }

@@ -37,6 +37,16 @@ pub enum SinkPlan {
     Given(Vec<SinkSpec>),
 }
 
+impl SinkPlan {
+    /// Whether one of them commits epochs in a way of its own.
+    fn commit(&self) -> bool {
+        match self {
+            SinkPlan::Configured => false,
+            SinkPlan::Given(specs) => specs.iter().any(SinkSpec::commits),
+        }
+    }
+}
+
 /// Everything that a run needs.
 pub struct Job {
     /// The configuration.
@@ -80,7 +90,6 @@ impl Job {
     fn definition_summaries(&self) -> Vec<DefinitionSummary> {
         let summary = |of: &Definition| DefinitionSummary {
             name: of.name.as_deref().map(str::to_owned),
-            allowed_lateness: of.windowing.allowed_lateness(),
             aggregation: AggregationSummary::of(&of.plan),
         };
         self.definitions.iter().map(summary).collect()
@@ -234,8 +243,13 @@ impl Running {
             close_idle_after: job.config.watermark.close_idle_after,
         });
         let process = topology.process();
-        let meaning =
-            Meaning { fingerprint: job.fingerprint(), definitions: job.definition_summaries(), may_fall_back: true };
+        let meaning = Meaning {
+            fingerprint: job.fingerprint(),
+            definitions: job.definition_summaries(),
+            may_fall_back: !job.sinks.commit(),
+            metrics: job.metrics.clone(),
+            board: job.board.clone(),
+        };
         let mut checkpoints = RunCheckpoints::open(&job.config, meaning, job.start, topology, &job.control)?;
         let observer = MetricsSinkObserver::new(&job.metrics);
         let sinks: Vec<Box<dyn ResultSink>> = match &job.sinks {
@@ -293,6 +307,7 @@ impl Running {
         }
         if let Some(checkpoints) = &self.checkpoints {
             checkpoints.finish();
+            summary.note_losses(&self.job.metrics.losses());
         }
         sink_statuses(&self.hub, &self.job.board);
         self.control().stop();
@@ -415,24 +430,10 @@ impl Running {
             plan: Arc::clone(&definition.plan),
             naming: self.job.naming,
             fields: self.job.fields.clone(),
-            closed: self.closed_windows(place),
+            closed: self.job.closed.clone(),
             triggers: definition.triggers.clone(),
         };
         self.job.definitions.iter().enumerate().map(settings).collect()
-    }
-
-    /// What an earlier run has completed, for the windows of the definition at this place. With checkpoints: what it has forgotten,
-    /// which it would not have with the lateness that is allowed now.
-    fn closed_windows(&self, place: usize) -> ClosedBefore {
-        let Some(checkpoints) = &self.checkpoints else { return self.job.closed.clone() };
-        let closed = ClosedBefore::default();
-        if let Some(manifest) = checkpoints.restored().map(Restored::manifest)
-            && let Some(before) = manifest.definitions.get(place)
-            && before.allowed_lateness < self.job.definitions[place].windowing.allowed_lateness()
-        {
-            closed.note(manifest.frontier.saturating_sub(before.allowed_lateness));
-        }
-        closed
     }
 
     /// Whether windows of any definition emit before their end.

@@ -2,6 +2,7 @@
 
 use crate::event::Reason;
 use crate::sink::HubSummary;
+use crate::source::Losses;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -35,6 +36,12 @@ pub struct Summary {
     pub in_no_window: u64,
     /// Windows that were still open at the end, counted per key: their results were not written.
     pub open: u64,
+    /// Whether the last checkpoint holds them, so that the next start goes on with them.
+    pub open_are_kept: bool,
+    /// Partitions that could not go on from the checkpoint's cuts, where that was accepted.
+    pub lost_partitions: u64,
+    /// Records that were lost with them, as far as their number is known.
+    pub lost_records: u64,
     /// Results that the sinks took.
     pub results: u64,
     /// From start to end.
@@ -56,9 +63,15 @@ impl Summary {
         self.retracted += other.retracted;
         self.in_no_window += other.in_no_window;
         self.open += other.open;
+        self.open_are_kept |= other.open_are_kept;
         for (reason, count) in &other.dropped {
             *self.dropped.entry(*reason).or_default() += count;
         }
+    }
+
+    /// Takes note of what was passed over at the start, by the workers of this process.
+    pub fn note_losses(&mut self, losses: &Losses) {
+        (self.lost_partitions, self.lost_records) = (losses.partitions(), losses.records());
     }
 
     pub(super) fn note_sinks(&mut self, sinks: &HubSummary) {
@@ -113,12 +126,16 @@ impl fmt::Display for Summary {
             (self.refused, "too late for some window definitions"),
             (self.in_no_window, "between two windows"),
             (self.retracted, "results taken back"),
+            (self.lost_partitions, "partitions that lost records before the start"),
+            (self.lost_records, "records known to be lost"),
         ];
         for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
             write!(f, "\n{what}: {count}")?;
         }
         match self.open {
             0 => Ok(()),
+            1 if self.open_are_kept => write!(f, "\n1 window is still open; the last checkpoint holds it"),
+            open if self.open_are_kept => write!(f, "\n{open} windows are still open; the last checkpoint holds them"),
             1 => write!(f, "\n1 window was still open; its result was not written"),
             open => write!(f, "\n{open} windows were still open; their results were not written"),
         }
@@ -141,6 +158,11 @@ mod tests {
             "10 events, 3 windows (0 refined), 1 late accepted, 2 late dropped, 1 bad, 2.0 s, 6 records/s\n\
              in no window: late: 2, malformed: 1\n\
              4 windows were still open; their results were not written"
+        );
+        summary.open_are_kept = true;
+        assert!(
+            summary.to_string().ends_with("\n4 windows are still open; the last checkpoint holds them"),
+            "{summary}"
         );
     }
 }

@@ -6,7 +6,7 @@ use super::observe::{SinkWatch, SourceWatch, Tally, WindowWatch};
 use super::summary::Summary;
 use crate::checkpoint::WorkerEpochs;
 use crate::dataflows::windowed_aggregates::{Parts, build};
-use crate::error::ProcessorResult;
+use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{Decoder, WorkerIndex};
 use crate::exchange::flow::Credits;
 use crate::sink::operator::SinkSettings;
@@ -28,6 +28,8 @@ use timely::worker::Worker;
 const PARK: Duration = Duration::from_millis(100);
 /// How long the orderly end waits for rows in flight and results under way.
 const DRAIN_LIMIT: Duration = Duration::from_millis(4_000);
+/// How long the orderly end waits for the last checkpoint: the sinks need the rest of what supervisors wait.
+const LAST_CHECKPOINT_LIMIT: Duration = Duration::from_millis(6_500);
 /// How long workers with nothing on the way step on before they end: until then the frontier behind the sinks comes to rest,
 /// and with it what is committed.
 const REST: Duration = Duration::from_millis(100);
@@ -52,7 +54,8 @@ pub fn run(worker: &mut Worker, running: &Running) -> ProcessorResult<Summary> {
     let _ = wake.set(activator);
     share.step_to_the_end(worker);
     drop_dataflows(worker);
-    Ok(share.tally.take())
+    let open_are_kept = share.epochs.as_ref().is_some_and(WorkerEpochs::is_over);
+    Ok(Summary { open_are_kept, ..share.tally.take() })
 }
 
 /// Takes down what is left of the dataflow. Timely goes on stepping a worker that has one, for ever after a panic.
@@ -215,6 +218,15 @@ impl<'a> Share<'a> {
         }
     }
 
+    /// Another process was asked to end, and all have come to the end of the last epoch: this one is to be started again.
+    fn end_with_the_others(&self) {
+        let control = self.running.control();
+        if self.epochs.as_ref().is_some_and(WorkerEpochs::was_stopped) && !control.is_stopping() {
+            let reason = "another process was asked to end; the last checkpoint is complete";
+            control.fail(ProcessorError::PeerLost(reason.into()));
+        }
+    }
+
     /// Whether nothing is left to do: every result is written and, with checkpoints, the last one is published and delivered.
     fn is_done(&self) -> bool {
         match &self.epochs {
@@ -231,12 +243,16 @@ impl<'a> Share<'a> {
             worker.step_or_park(Some(PARK));
             let busy = self.credits.in_flight() + self.results_waiting.get();
             self.running.set_busy(self.local, busy);
-            if control.has_failed() || self.is_done() {
+            if control.has_failed() {
                 return;
+            }
+            if self.is_done() {
+                return self.end_with_the_others();
             }
             if control.is_stopping() {
                 let now = Instant::now();
-                let until = *deadline.get_or_insert(now + DRAIN_LIMIT);
+                let limit = if self.epochs.is_some() { LAST_CHECKPOINT_LIMIT } else { DRAIN_LIMIT };
+                let until = *deadline.get_or_insert(now + limit);
                 if let Some(epochs) = &self.epochs {
                     epochs.say_stopping();
                     if now >= until {

@@ -19,7 +19,7 @@ pub struct Generation(pub u64);
 /// One sink of one process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Shard {
-    /// The sink's place in the configuration.
+    /// The sink's number, which checkpoints remember: its place may be another the next time.
     pub sink: u16,
     /// The process's index.
     pub process: u16,

@@ -14,6 +14,7 @@ mod console;
 mod context;
 mod driver;
 mod encode;
+mod epoch_sink;
 mod epochs;
 mod file;
 mod handlers;
@@ -36,6 +37,7 @@ mod user;
 pub use build::{build, dead_letter_output, given_side_output, late_output};
 pub use context::{NoObserver, SinkContext, SinkObserver, Trouble};
 pub use encode::{encode_record_key, encode_result};
+pub use epoch_sink::{EpochSink, SinkEpoch};
 pub use epochs::{Generation, Prepared, Shard, SinkRecovery};
 pub use file::ProcessIdentity;
 pub use handlers::{DeadLetterSink, LateEventHandler};
@@ -59,6 +61,11 @@ use std::time::Duration;
 pub trait ResultSink: Send {
     /// What logs and metrics call it: `kafka`, `file`, `stdout`, `console`, or the user's word.
     fn name(&self) -> &str;
+
+    /// What it is among the sinks of a job, whatever their order: with this a checkpoint finds it again.
+    fn identity(&self) -> String {
+        self.name().to_owned()
+    }
 
     /// Called once, on the sink's thread, before anything else. An error ends the run at once: what can be waited for is
     /// waited for in here.

@@ -53,6 +53,22 @@ impl SinkSpec {
         }
     }
 
+    /// Whether results can be in it exactly once, whatever dies when: it can take back what it has shown, or shows nothing before it
+    /// counts.
+    pub fn is_exact(&self) -> bool {
+        match self {
+            SinkSpec::Kafka(_) => true,
+            SinkSpec::File { mode, .. } => *mode == FileMode::Append,
+            SinkSpec::Stdout | SinkSpec::Console => false,
+            SinkSpec::User(sink) => sink.epochs().is_some(),
+        }
+    }
+
+    /// Whether it commits epochs in a way of its own, which cannot be looked up afterwards.
+    pub fn commits(&self) -> bool {
+        matches!(self, SinkSpec::User(sink) if sink.epochs().is_some())
+    }
+
     /// Makes the sink for one process of `job`. A file is opened; Kafka is connected to later, on the sink's thread.
     pub fn build(&self, job: &str, process: ProcessIdentity) -> ProcessorResult<Box<dyn ResultSink>> {
         Ok(match self {

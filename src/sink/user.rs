@@ -5,11 +5,16 @@
 //! tokio work; they make progress while one of the sink's calls is running.
 
 use super::driver::Driver;
-use super::{Firing, ResultOp, ResultRow, ResultSink, ResultValue, SinkContext};
+use super::epoch_sink::with_epochs;
+use super::{
+    EpochSink, Firing, Prepared, ResultOp, ResultRow, ResultSink, ResultValue, SinkContext, SinkEpoch, SinkRecovery,
+};
 use crate::aggregate::{AggregationResult, Window};
 use crate::error::ProcessorResult;
 use crate::event::GroupingKey;
+use crate::time::Epoch;
 use async_trait::async_trait;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A destination of `T`, usually [`AggregationResult`].
@@ -69,6 +74,11 @@ pub trait EventSink<T: Send + 'static>: Send + Sync {
     fn name(&self) -> &str {
         "user"
     }
+
+    /// How it takes part in checkpoints, where it does: see [`EpochSink`].
+    fn epochs(&self) -> Option<&dyn EpochSink> {
+        None
+    }
 }
 
 #[async_trait]
@@ -99,6 +109,10 @@ impl<T: Send + 'static, S: EventSink<T> + ?Sized> EventSink<T> for Arc<S> {
 
     fn name(&self) -> &str {
         (**self).name()
+    }
+
+    fn epochs(&self) -> Option<&dyn EpochSink> {
+        (**self).epochs()
     }
 }
 
@@ -154,12 +168,30 @@ pub(super) struct UserSink {
     driver: Driver,
     /// Rows of the current batch that the user's sink has taken: a batch that is given again goes on from there.
     taken: usize,
+    /// In a job that takes checkpoints, the epoch of the next result.
+    epoch: Option<NextEpoch>,
+}
+
+#[derive(Clone, Copy)]
+struct NextEpoch {
+    of: SinkEpoch,
+    /// Whether the user's sink knows of it.
+    begun: bool,
 }
 
 impl UserSink {
     pub fn new(sink: Arc<dyn EventSink<AggregationResult>>) -> Self {
         let name = sink.name().to_owned();
-        UserSink { sink, name, driver: Driver::default(), taken: 0 }
+        UserSink { sink, name, driver: Driver::default(), taken: 0, epoch: None }
+    }
+
+    /// Says that the epoch of the next result begins, once.
+    fn begin(&mut self) -> ProcessorResult<()> {
+        if let Some(NextEpoch { of, begun: false }) = self.epoch {
+            self.drive(|sink| async move { with_epochs(&*sink, |epochs| epochs.begin(of)).await })?;
+            self.epoch = Some(NextEpoch { of, begun: true });
+        }
+        Ok(())
     }
 
     fn drive<F: Future<Output = ProcessorResult<()>>>(
@@ -181,6 +213,7 @@ impl ResultSink for UserSink {
     }
 
     fn write(&mut self, rows: &[ResultRow]) -> ProcessorResult<()> {
+        self.begin()?;
         while let Some(row) = rows.get(self.taken) {
             let result = to_aggregation_result(row);
             let (op, info) = (row.op, ResultInfo::of(row));
@@ -203,12 +236,54 @@ impl ResultSink for UserSink {
     fn close(&mut self) -> ProcessorResult<()> {
         self.drive(|sink| async move { sink.close().await })
     }
+
+    fn recover(&mut self, recovery: SinkRecovery) -> ProcessorResult<()> {
+        let SinkRecovery { shard, restored, prepared, taken_over, .. } = recovery;
+        let held: BTreeSet<u16> = prepared.iter().map(|(shard, _)| shard.process).collect();
+        let others = taken_over.iter().map(|shard| shard.process);
+        let all: BTreeSet<u16> = held.iter().copied().chain(others).chain([shard.process]).collect();
+        for process in all {
+            self.drive(|sink| async move { with_epochs(&*sink, |epochs| epochs.abort(process, restored)).await })?;
+        }
+        for (process, epoch) in held.into_iter().filter_map(|process| Some((process, restored?))) {
+            self.commit_of(SinkEpoch { epoch, process })?;
+        }
+        let epoch = restored.map_or(Epoch::FIRST, Epoch::next);
+        self.epoch = Some(NextEpoch { of: SinkEpoch { epoch, process: shard.process }, begun: false });
+        Ok(())
+    }
+
+    fn prepare(&mut self, epoch: Epoch) -> ProcessorResult<Prepared> {
+        self.begin()?;
+        self.flush()?;
+        if let Some(NextEpoch { of: SinkEpoch { process, .. }, .. }) = self.epoch {
+            let of = SinkEpoch { epoch, process };
+            self.drive(|sink| async move { with_epochs(&*sink, |epochs| epochs.prepare(of)).await })?;
+            let next = SinkEpoch { epoch: epoch.next(), process };
+            self.epoch = Some(NextEpoch { of: next, begun: false });
+        }
+        Ok(Prepared::default())
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> ProcessorResult<()> {
+        match self.epoch {
+            Some(NextEpoch { of: SinkEpoch { process, .. }, .. }) => self.commit_of(SinkEpoch { epoch, process }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl UserSink {
+    fn commit_of(&mut self, upto: SinkEpoch) -> ProcessorResult<()> {
+        self.drive(|sink| async move { with_epochs(&*sink, |epochs| epochs.commit(upto)).await })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::ProcessorError;
+    use crate::sink::Shard;
     use crate::sink::context::tests::detached;
     use crate::sink::encode::tests::documented_row;
     use std::sync::Mutex;
@@ -265,6 +340,126 @@ mod tests {
         sink.close().unwrap();
         let calls = picky.calls.lock().unwrap();
         assert_eq!(*calls, ["send 1", "refused", "send 2", "retract 3", "retract 3", "flush"]);
+    }
+
+    /// Takes note of every call; each kind of them fails once, at its first.
+    #[derive(Default)]
+    struct Recorder {
+        calls: Mutex<Vec<String>>,
+        failed: Mutex<BTreeSet<String>>,
+    }
+
+    impl Recorder {
+        fn call(&self, kind: &str, of: impl std::fmt::Display) -> ProcessorResult<()> {
+            if self.failed.lock().unwrap().insert(kind.to_owned()) {
+                return Err(ProcessorError::Sink(format!("{kind} fails once")));
+            }
+            self.calls.lock().unwrap().push(format!("{kind} {of}"));
+            Ok(())
+        }
+
+        fn take(&self) -> Vec<String> {
+            std::mem::take(&mut *self.calls.lock().unwrap())
+        }
+    }
+
+    #[async_trait]
+    impl EventSink<AggregationResult> for Recorder {
+        async fn send(&self, result: AggregationResult) -> ProcessorResult<()> {
+            self.call("send", &result.results["count"])
+        }
+
+        fn epochs(&self) -> Option<&dyn EpochSink> {
+            Some(self)
+        }
+    }
+
+    #[async_trait]
+    impl EpochSink for Recorder {
+        async fn begin(&self, of: SinkEpoch) -> ProcessorResult<()> {
+            self.call("begin", of)
+        }
+
+        async fn prepare(&self, of: SinkEpoch) -> ProcessorResult<()> {
+            self.call("prepare", of)
+        }
+
+        async fn commit(&self, upto: SinkEpoch) -> ProcessorResult<()> {
+            self.call("commit", upto)
+        }
+
+        async fn abort(&self, process: u16, restored: Option<Epoch>) -> ProcessorResult<()> {
+            self.call("abort", format!("{process} {:?}", restored.map(Epoch::number)))
+        }
+    }
+
+    /// As the retry policy does it.
+    fn insist<T>(sink: &mut UserSink, mut call: impl FnMut(&mut UserSink) -> ProcessorResult<T>) -> T {
+        (0..5).find_map(|_| call(sink).ok()).expect("it fails a few times at most")
+    }
+
+    #[test]
+    fn a_sink_with_epochs_hears_of_each_in_order_whatever_fails_in_between() {
+        let recorder = Arc::new(Recorder::default());
+        let mut sink = UserSink::new(Arc::clone(&recorder) as Arc<dyn EventSink<AggregationResult>>);
+        insist(&mut sink, |sink| sink.recover(SinkRecovery::default()));
+        assert_eq!(recorder.take(), ["abort 0 None"]);
+        insist(&mut sink, |sink| sink.write(&[row(1), row(2)]));
+        insist(&mut sink, |sink| sink.prepare(Epoch::new(0)));
+        insist(&mut sink, |sink| sink.write(&[row(3)]));
+        insist(&mut sink, |sink| sink.commit(Epoch::new(0)));
+        // An epoch without results.
+        insist(&mut sink, |sink| sink.prepare(Epoch::new(1)));
+        insist(&mut sink, |sink| sink.prepare(Epoch::new(2)));
+        insist(&mut sink, |sink| sink.commit(Epoch::new(2)));
+        let expected = [
+            "begin 0-0",
+            "send 1",
+            "send 2",
+            "prepare 0-0",
+            "begin 1-0",
+            "send 3",
+            "commit 0-0",
+            "prepare 1-0",
+            "begin 2-0",
+            "prepare 2-0",
+            "commit 2-0",
+        ];
+        assert_eq!(recorder.take(), expected);
+    }
+
+    #[test]
+    fn at_a_restart_what_came_after_the_checkpoint_is_aborted_and_the_checkpoint_committed_again() {
+        let recorder = Arc::new(Recorder::default());
+        recorder.failed.lock().unwrap().extend(["begin", "send", "commit", "abort"].map(str::to_owned));
+        let mut sink = UserSink::new(Arc::clone(&recorder) as Arc<dyn EventSink<AggregationResult>>);
+        let of = |process| (Shard { sink: 3, process }, Prepared::default());
+        sink.recover(SinkRecovery {
+            shard: Shard { sink: 3, process: 1 },
+            restored: Some(Epoch::new(7)),
+            // Process 4 is no more; process 7 was no more when the checkpoint was taken.
+            prepared: vec![of(1), of(4)],
+            taken_over: vec![of(4).0, of(7).0],
+            ..SinkRecovery::default()
+        })
+        .unwrap();
+        assert_eq!(
+            recorder.take(),
+            ["abort 1 Some(7)", "abort 4 Some(7)", "abort 7 Some(7)", "commit 7-1", "commit 7-4"]
+        );
+        sink.write(&[row(5)]).unwrap();
+        assert_eq!(recorder.take(), ["begin 8-1", "send 5"]);
+    }
+
+    #[test]
+    fn without_checkpoints_nobody_hears_of_epochs() {
+        let recorder = Arc::new(Recorder::default());
+        recorder.failed.lock().unwrap().insert("send".to_owned());
+        let mut sink = UserSink::new(Arc::clone(&recorder) as Arc<dyn EventSink<AggregationResult>>);
+        sink.write(&[row(1)]).unwrap();
+        sink.flush().unwrap();
+        sink.close().unwrap();
+        assert_eq!(recorder.take(), ["send 1"]);
     }
 
     #[test]

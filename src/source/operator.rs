@@ -216,6 +216,7 @@ impl SourceOperator {
         }
         let Some(cuts) = self.intake.cuts() else { return };
         epochs.cut(self.epoch, cuts, self.settings.side_outputs.mark());
+        tracing::trace!(target: "checkpoint", worker = self.settings.worker.0, "the source cuts epoch {}", self.epoch);
         self.frozen = Some(self.epoch);
         self.epoch = self.epoch.next();
         if let Some(capabilities) = &mut self.capabilities {

@@ -4,6 +4,7 @@ use crate::error::{ProcessorError, ProcessorResult};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::PathBuf;
 
 /// The number of a checkpoint, chosen by who takes it. Each is used once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,6 +77,12 @@ pub trait StateBackend: Send + Sync {
     /// Forgets a checkpoint; nothing happens where there is none of this id.
     async fn drop_checkpoint(&self, id: CheckpointId) -> ProcessorResult<()>;
 
+    /// Where a pipeline that is given this backend keeps the state of its windows and its checkpoints. `None`: it keeps them in
+    /// memory, and takes no checkpoints.
+    fn pipeline_directories(&self) -> Option<PipelineDirectories> {
+        None
+    }
+
     /// Gives a key a value.
     async fn put(&self, namespace: &str, key: &[u8], value: &[u8]) -> ProcessorResult<()> {
         let (namespace, key, value) = (namespace.to_owned(), key.to_vec(), value.to_vec());
@@ -86,6 +93,15 @@ pub trait StateBackend: Send + Sync {
     async fn delete(&self, namespace: &str, key: &[u8]) -> ProcessorResult<()> {
         self.apply(vec![StateChange::Delete { namespace: namespace.to_owned(), key: key.to_vec() }]).await
     }
+}
+
+/// Where a pipeline keeps the state of its workers, and its checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipelineDirectories {
+    /// The workers' databases.
+    pub state: PathBuf,
+    /// Checkpoints.
+    pub checkpoints: PathBuf,
 }
 
 /// Says that a checkpoint is not there, and which are.

@@ -36,7 +36,7 @@ mod manager;
 mod memory;
 mod rocksdb;
 
-pub use backend::{CheckpointId, Entry, StateBackend, StateChange};
+pub use backend::{CheckpointId, Entry, PipelineDirectories, StateBackend, StateChange};
 pub use manager::WindowStateManager;
 pub use memory::MemoryStateBackend;
 pub use rocksdb::RocksDBStateBackend;

@@ -11,7 +11,9 @@
 //! [`ProcessorError::State`] or `Io` that names the directory. A restore that fails leaves the state as it was. Calls wait for
 //! the disk on tokio's threads for blocking work; outside a runtime of tokio's, on the caller's thread.
 
-use super::backend::{CheckpointId, Entry, StateBackend, StateChange, doubled_checkpoint, unknown_checkpoint};
+use super::backend::{
+    CheckpointId, Entry, PipelineDirectories, StateBackend, StateChange, doubled_checkpoint, unknown_checkpoint,
+};
 use super::directory::{clone_directory, create_directory, remove_directory, rename_directory, sync_directory};
 use super::key::{key_of_place, place};
 use crate::error::{ProcessorError, ProcessorResult};
@@ -98,6 +100,12 @@ impl RocksDBStateBackend {
 impl StateBackend for RocksDBStateBackend {
     fn name(&self) -> &str {
         "rocksdb"
+    }
+
+    /// Beside what the program itself keeps in the two directories.
+    fn pipeline_directories(&self) -> Option<PipelineDirectories> {
+        let Inner { path, checkpoint_path, .. } = &*self.inner;
+        Some(PipelineDirectories { state: path.join("workers"), checkpoints: checkpoint_path.join("pipeline") })
     }
 
     async fn get(&self, namespace: &str, key: &[u8]) -> ProcessorResult<Option<Vec<u8>>> {

@@ -115,7 +115,7 @@ impl WindowState {
         let (Some(window), Some(panes)) = (self.window_of(id), &self.panes) else { return };
         let Some(key) = panes.get(id).map(|pane| pane.key) else { return };
         // What an earlier run has completed makes no results; see `ClosedBefore`.
-        if window.end > self.settings.closed.get() && panes.should_fire(id, window, self.keys.get(key)) {
+        if window.end > self.closed_before() && panes.should_fire(id, window, self.keys.get(key)) {
             self.fire_early(id, window);
         }
     }

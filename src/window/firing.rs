@@ -11,6 +11,11 @@ use crate::time::EventTime;
 use std::collections::BTreeMap;
 
 impl WindowState {
+    /// Windows that end at or before this make no results: an earlier run has completed them, or has forgotten what was in them.
+    pub(super) fn closed_before(&self) -> EventTime {
+        self.settings.closed.get().max(self.forgotten)
+    }
+
     /// Where windows see the frontier: those that wait for late events are behind it.
     fn shifted(&self, frontier: EventTime) -> EventTime {
         match frontier {
@@ -52,7 +57,7 @@ impl WindowState {
             None => self.begin(due, fired_at),
         };
         debug_assert_eq!(progress.due, due, "what is due is fired to its end before the next");
-        let enough = results.len() + limit;
+        let enough = results.len().saturating_add(limit);
         while results.len() < enough {
             if let Some(row) = progress.made.pop() {
                 results.push(row);
@@ -71,7 +76,7 @@ impl WindowState {
     }
 
     fn do_work(&mut self, work: Work, firing: Firing, fired_at: EventTime, made: &mut Vec<ResultRow>) {
-        let closed_before = self.settings.closed.get();
+        let closed_before = self.closed_before();
         let Self {
             keys, entries, stores, names, fields, fields_by_name, counts, sliding, slices, settings, panes, ..
         } = self;
@@ -142,7 +147,7 @@ impl WindowState {
 
     fn begin_window(&mut self, end: EventTime) -> Vec<Work> {
         self.unfired.remove(&end);
-        let is_closed = end <= self.settings.closed.get();
+        let is_closed = end <= self.closed_before();
         let Self { keys, entries, stores, sliding, slices, fired_entries, .. } = self;
         if let Some(sliding) = sliding {
             let window = sliding.window(end);
@@ -181,7 +186,7 @@ impl WindowState {
     /// Adds the late rows of a watermark to their windows, where each slice is a window. Returns what changed, each once.
     fn refine(&mut self, watermark: EventTime) -> Vec<Work> {
         let mut changed = Vec::new();
-        let closed_before = self.settings.closed.get();
+        let closed_before = self.closed_before();
         for late in self.take_refinements(watermark) {
             let window = self.settings.windowing.slice(late.time);
             let Self { keys, entries, stores, slices, fired_entries, .. } = self;
@@ -258,6 +263,7 @@ impl WindowState {
         let frontier = self.shifted(frontier);
         let kept = self.settings.windowing.kept_after_firing();
         let until = if frontier == EventTime::MAX { frontier } else { frontier.saturating_sub(kept) };
+        self.purged_until = self.purged_until.max(until);
         self.purge_sessions(until);
         let Self { keys, entries, stores, sliding, slices, settings, fired_entries, .. } = self;
         // Before their slices, whose entries hold the keys.

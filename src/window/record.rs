@@ -26,7 +26,7 @@
 //!
 //! | table | value, after the version |
 //! |---|---|
-//! | `Window` | the definition's name, a list of no or one text; the ends of windows that will fire, ascending, a list of times |
+//! | `Window` | the definition's name, a list of no or one text; the time by which windows had ended that are forgotten, a time; the ends of windows that will fire, ascending, a list of times |
 //! | `Entry` of a slice | one byte 0; start and end of the slice, times; the revision of its next result, a varint; the key, a text; fields |
 //! | `Entry` of a session | one byte 1; start and end of the session and its latest event, times; 0 where it has not fired, else 1 more than the revision of its result, a varint; the key, a text; fields |
 //! | `Revision` | the revision of the next result, a varint |
@@ -43,11 +43,11 @@
 //! What cannot be read is a [`ProcessorError::State`] that says where in the record and why.
 
 use super::record_parts::{Parts, put_bytes, put_result, put_text, put_time};
-use crate::aggregate::{AccumulatorId, put_varint};
+use crate::aggregate::{AccumulatorId, AccumulatorStore, AggregatePlan, put_varint};
 use crate::checkpoint::Table;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, GroupingKey, KeyGroup};
-use crate::sink::{ResultRow, TimeWindow};
+use crate::sink::{ResultRow, ResultValue, TimeWindow};
 use crate::time::EventTime;
 use std::sync::Arc;
 
@@ -72,6 +72,8 @@ pub enum RecordContent<'a> {
     Definition {
         /// Its name, where there are several.
         name: Option<&'a str>,
+        /// Windows that had ended by this are forgotten.
+        purged_until: EventTime,
         /// The ends of windows that will fire, ascending.
         unfired: Vec<EventTime>,
     },
@@ -103,6 +105,22 @@ pub struct EntryRecord<'a> {
     pub of: EntryOf,
     /// The names of fields with their encoded accumulators.
     pub fields: Vec<(&'a str, &'a [u8])>,
+}
+
+impl EntryRecord<'_> {
+    /// The results of each field, by the plan by which the accumulators were made: names are
+    /// [`AggregatePlan::names`]. Accumulators of another plan, and damaged ones, are a [`ProcessorError::State`].
+    pub fn results(&self, plan: &Arc<AggregatePlan>) -> ProcessorResult<Vec<(&str, Vec<ResultValue>)>> {
+        let mut store = AccumulatorStore::new(Arc::clone(plan));
+        let results = self.fields.iter().map(|(name, accumulators)| {
+            let id = store.decode(accumulators)?;
+            let mut values = Vec::with_capacity(plan.names().len());
+            store.result(id, &mut values);
+            store.remove(id);
+            Ok((*name, values))
+        });
+        results.collect()
+    }
 }
 
 /// What an entry is of.
@@ -244,10 +262,16 @@ pub(super) fn waiting_key(definition: DefinitionIndex, key: &GroupingKey, kind: 
 }
 
 /// Appends the value of a definition's record.
-pub(super) fn put_definition(out: &mut Vec<u8>, name: Option<&str>, unfired: impl ExactSizeIterator<Item = EventTime>) {
+pub(super) fn put_definition(
+    out: &mut Vec<u8>,
+    name: Option<&str>,
+    purged_until: EventTime,
+    unfired: impl ExactSizeIterator<Item = EventTime>,
+) {
     out.push(FORMAT);
     put_varint(out, u64::from(name.is_some()));
     name.into_iter().for_each(|name| put_text(out, name));
+    put_time(out, purged_until);
     put_varint(out, unfired.len() as u64);
     unfired.for_each(|end| put_time(out, end));
 }
@@ -359,11 +383,12 @@ fn not_of_windows(key: &[u8]) -> ProcessorError {
 
 fn read_definition<'a>(parts: &mut Parts<'a>) -> ProcessorResult<RecordContent<'a>> {
     let name = parts.option(Parts::text)?;
+    let purged_until = parts.time()?;
     let unfired = parts.list(Parts::time)?;
     if !unfired.is_sorted_by(|one, next| one < next) {
         return Err(parts.error("ends that are not in their order, each once"));
     }
-    Ok(RecordContent::Definition { name, unfired })
+    Ok(RecordContent::Definition { name, purged_until, unfired })
 }
 
 type Read<'a> = ProcessorResult<(GroupingKey, RecordContent<'a>)>;

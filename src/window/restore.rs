@@ -6,19 +6,28 @@
 //! will fire, of all workers together, are those after that time; of these this worker has the ones of which it has slices. A
 //! slice has fired where none of its windows is among them.
 //!
+//! What an earlier run forgot of windows stays forgotten: where more lateness is allowed than then, a late row of such a window is
+//! dropped here, as a result of it alone would stand in place of the right one.
+//!
 //! The queues of windows of several slices are empty afterwards: the first window to fire takes in all of its slices, as if it
 //! were the first of all.
 //!
+//! Where memory is limited, entries beyond the limit go on to the worker's own store as they are, under the ids that they have here.
+//!
 //! How it fails: a record that is damaged, or that cannot be of these windows, is a [`ProcessorError::State`] that says which.
 
+use super::cold::MemoryLimit;
 use super::keys::KeySlot;
 use super::names::Naming;
 use super::panes::PaneId;
-use super::record::{EntryOf, EntryRecord, PaneOf, PaneRecord, RecordContent, RecordView, WaitingKind, WaitingRecord};
+use super::record::{
+    EntryOf, EntryRecord, PaneOf, PaneRecord, RecordContent, RecordView, WaitingKind, WaitingRecord, entry_key,
+};
 use super::refinement::Refinement;
 use super::state::{Slice, WindowState, add_entry};
 use super::tables::Tables;
 use crate::aggregate::AccumulatorId;
+use crate::checkpoint::Changes;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{GroupingKey, KeyGroup};
 use crate::sink::TimeWindow;
@@ -38,7 +47,15 @@ pub(super) struct Restoring {
     rows: Vec<(WaitingKind, u64, EventTime, Refinement)>,
     /// Of sessions with panes: the key and the place that they have here, by their places in the snapshot.
     sessions: HashMap<(KeyGroup, AccumulatorId), (KeySlot, AccumulatorId)>,
+    /// Bytes that entries own which are in memory.
+    held: usize,
+    /// Entries that go to the store.
+    cold: Changes,
+    has_put: bool,
 }
+
+/// Bytes of entries that go to the store at once.
+const COLD_PORTION: usize = 1 << 20;
 
 impl WindowState {
     /// Takes in a record of a snapshot of this definition. Called before the first row; after an error the state is of no use.
@@ -48,17 +65,20 @@ impl WindowState {
             _ if record.definition != self.settings.definition => {
                 Err(refusal("it is of another window definition".into()))
             }
-            RecordContent::Definition { unfired, .. } => {
+            RecordContent::Definition { purged_until, unfired, .. } => {
+                self.forgotten = self.forgotten.max(purged_until);
+                self.purged_until = self.forgotten;
                 self.restoring.unfired.extend(unfired);
                 Ok(())
             }
-            RecordContent::Entry(entry) => self.restore_entry(entry),
+            RecordContent::Entry(entry) => self.restore_entry(entry, value),
             RecordContent::Revision { end, key, next } => {
                 self.restoring.revisions.push((end, key, next));
                 Ok(())
             }
             RecordContent::Pane(pane) => {
-                self.restoring.panes.push(pane);
+                // Where there are no triggers any more, nothing is emitted early.
+                self.restoring.panes.extend(self.panes.is_some().then_some(pane));
                 Ok(())
             }
             RecordContent::Waiting(row) => self.restore_row(row),
@@ -66,9 +86,10 @@ impl WindowState {
         restored.map_err(|error| ProcessorError::State(format!("the record {}: {}", key.escape_ascii(), text(error))))
     }
 
-    /// Makes what follows from the records. After that the state goes on as if it had never been elsewhere; everything in it counts
-    /// as changed.
+    /// Makes what follows from the records. After that the state goes on as if it had never been elsewhere; everything in it that is
+    /// not in the store already counts as changed.
     pub fn finish_restore(&mut self) -> ProcessorResult<()> {
+        self.put_cold(true)?;
         let restoring = std::mem::take(&mut self.restoring);
         self.restore_firings(restoring.unfired);
         for (end, key, next) in restoring.revisions {
@@ -91,7 +112,7 @@ impl WindowState {
         Ok(())
     }
 
-    fn restore_entry(&mut self, entry: EntryRecord<'_>) -> ProcessorResult<()> {
+    fn restore_entry(&mut self, entry: EntryRecord<'_>, value: &[u8]) -> ProcessorResult<()> {
         let key = self.keys.intern(entry.key.clone());
         let id = match entry.of {
             EntryOf::Slice { window, next_revision } => self.restore_in_slice(key, window, next_revision),
@@ -100,14 +121,54 @@ impl WindowState {
         // The entry holds it.
         self.keys.release(key);
         let id = id?;
+        let is_cold = self.memory_limit().is_some_and(|limit| self.restoring.held >= limit.bytes);
         for (name, accumulators) in entry.fields {
             let field = self.restored_field(name)?;
+            // What is damaged is found now.
             self.stores[field].replace(id, accumulators)?;
+            match is_cold {
+                true => self.stores[field].clear(id),
+                false => self.restoring.held += self.stores[field].owned_bytes(id),
+            }
+        }
+        if is_cold {
+            self.restore_cold(id, &entry.key, value)?;
         }
         if self.panes.is_some() && self.sessions.is_some() {
             self.restoring.sessions.insert((entry.key.key_group(), entry.id), (key, id));
         }
         Ok(())
+    }
+
+    fn memory_limit(&self) -> Option<&MemoryLimit> {
+        self.entries.tracking.as_ref()?.memory.limit.as_ref()
+    }
+
+    /// Leaves an entry to the store.
+    fn restore_cold(&mut self, id: AccumulatorId, key: &GroupingKey, value: &[u8]) -> ProcessorResult<()> {
+        if let Some(tracking) = &mut self.entries.tracking {
+            tracking.restored_cold(id);
+        }
+        self.restoring.cold.put(&entry_key(self.settings.definition, key, id), value);
+        self.put_cold(false)
+    }
+
+    /// Gives entries to the store, when there are enough of them or that was all.
+    fn put_cold(&mut self, is_all: bool) -> ProcessorResult<()> {
+        let bytes = self.restoring.cold.bytes();
+        if bytes < COLD_PORTION && !is_all {
+            return Ok(());
+        }
+        let records = std::mem::take(&mut self.restoring.cold);
+        self.restoring.has_put |= bytes > 0;
+        match self.memory_limit() {
+            Some(limit) if bytes > 0 => limit.cold.put(&records)?,
+            _ => (),
+        }
+        match self.memory_limit() {
+            Some(limit) if is_all && self.restoring.has_put => limit.cold.flush(),
+            _ => Ok(()),
+        }
     }
 
     fn restore_in_slice(
@@ -207,7 +268,6 @@ impl WindowState {
                 "the record of the pane {of:?} of {key} is of no window that is there"
             )));
         };
-        // Where there are no triggers any more, nothing is emitted early.
         if let Some(panes) = &mut self.panes {
             panes.restore(id, key, pane, self.settings.name.as_ref(), &self.keys);
         }

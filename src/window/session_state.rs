@@ -171,7 +171,7 @@ impl WindowState {
 
     /// Fires the sessions that end here. Returns the early results that are taken back, and what is emitted.
     pub(super) fn begin_sessions(&mut self, end: EventTime, fired_at: EventTime) -> (Vec<ResultRow>, Vec<Work>) {
-        let is_closed = end <= self.settings.closed.get();
+        let is_closed = end <= self.closed_before();
         let sessions = self.sessions.as_mut().expect("these are windows of sessions");
         let ended = sessions.table.fire_all(end);
         let (mut retracted, mut work) = (Vec::new(), Vec::new());
@@ -279,7 +279,7 @@ impl WindowState {
         retracted: &mut Vec<ResultRow>,
         work: &mut Vec<Work>,
     ) {
-        let closed_before = self.settings.closed.get();
+        let closed_before = self.closed_before();
         let key = changed.key;
         for id in changed.touched {
             let table = &mut self.sessions.as_mut().expect("these are windows of sessions").table;
@@ -292,7 +292,6 @@ impl WindowState {
             let same = changed.taken_back.iter().position(|(before, ..)| *before == window);
             let revision = same.map_or(0, |place| changed.taken_back.swap_remove(place).1 + 1);
             table.fire(key, id, revision);
-            self.touch(id);
             let (after_early, gone, _) = self.close_session(window, key, id, Firing::Late, changed.fired_at);
             if window.end > closed_before {
                 let revision = revision.max(after_early);

@@ -17,6 +17,7 @@ use super::refinement::RowWriter;
 use super::revisions::FrozenRevision;
 use super::state::WindowState;
 use super::tracking::Tracking;
+use crate::aggregate::AccumulatorStore;
 use crate::checkpoint::{Changes, RecordKey};
 use crate::error::{ProcessorError, ProcessorResult};
 
@@ -78,12 +79,14 @@ impl WindowState {
             self.remember(written.map(drop));
         }
         let Self { entries, sessions, sliding, panes, refinements, keys, snapshots, settings, unfired, .. } = self;
+        let purged_until = self.purged_until;
         entries.freeze(sessions.as_ref().map(|sessions| &sessions.table));
         refinements.freeze();
         if let Some(sessions) = sessions {
             sessions.waiting.freeze();
         }
         if let Some(tracking) = &mut entries.tracking {
+            tracking.memory.in_flight = true;
             deleted.append(std::mem::take(&mut tracking.deleted));
         }
         if let Some(panes) = panes {
@@ -91,7 +94,7 @@ impl WindowState {
             panes.freeze();
         }
         let mut definition = Vec::new();
-        put_definition(&mut definition, settings.name.as_deref(), unfired.iter().copied());
+        put_definition(&mut definition, settings.name.as_deref(), purged_until, unfired.iter().copied());
         let is_new = definition != snapshots.definition;
         if is_new {
             snapshots.definition.clone_from(&definition);
@@ -145,23 +148,28 @@ impl WindowState {
         self.measure();
     }
 
-    /// Whether a snapshot would be welcome, because more has changed since the last one than may be held in memory.
+    /// Looks after memory: asked now and then, it drops some of what may be dropped. Returns whether a snapshot would be welcome,
+    /// because more has changed since the last one than may be held.
     pub fn wants_snapshot(&mut self) -> bool {
         let capacity = self.entries.capacity();
-        let Some(tracking) = &self.entries.tracking else { return false };
-        if tracking.memory.limit.is_some() && !tracking.memory.in_flight && tracking.memory.is_due(capacity) {
-            self.measure();
+        let Self { entries, stores, .. } = self;
+        let Some(tracking) = &mut entries.tracking else { return false };
+        match tracking.memory.is_due(capacity) {
+            true => self.measure(),
+            false => tracking.evict(stores),
         }
-        self.entries.tracking.as_ref().is_some_and(|tracking| tracking.memory.wants_snapshot)
+        self.entries.tracking.as_ref().is_some_and(|tracking| tracking.memory.wants_snapshot())
     }
 
-    /// Looks how much is held, and drops from memory what may be.
+    /// Looks how much is held, and drops some of what is too much.
     fn measure(&mut self) {
         let Self { entries, stores, .. } = self;
+        let capacity = entries.capacity();
         if let Some(tracking) = entries.tracking.as_mut().filter(|tracking| tracking.memory.limit.is_some()) {
-            let held = tracking.evict(stores);
+            let held = stores.iter().map(AccumulatorStore::heap_bytes).sum();
             let changed = tracking.changed_bytes(stores);
-            tracking.memory.measured(held, changed);
+            tracking.memory.measured(held, changed, capacity);
+            tracking.evict(stores);
         }
     }
 

@@ -148,6 +148,10 @@ pub struct WindowState {
     pub(super) firing: Option<InProgress>,
     pub(super) counts: WindowCounts,
     pub(super) ids: Vec<AccumulatorId>,
+    /// Windows that have ended by this are forgotten.
+    pub(super) purged_until: EventTime,
+    /// The same, of those that an earlier run forgot. Their late rows are refused, but for where more lateness is allowed than then.
+    pub(super) forgotten: EventTime,
     pub(super) snapshots: Snapshots,
     pub(super) restoring: Restoring,
 }
@@ -206,6 +210,8 @@ impl WindowState {
             firing: None,
             counts: WindowCounts::default(),
             ids: Vec::new(),
+            purged_until: EventTime::MIN,
+            forgotten: EventTime::MIN,
             snapshots: Snapshots::default(),
             restoring: Restoring::default(),
             settings,

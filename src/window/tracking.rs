@@ -49,6 +49,9 @@ const USED: u8 = 1 << 5;
 /// It is no entry.
 const SCRATCH: u8 = 1 << 6;
 
+/// How many entries are looked at in one go when memory is to be let go: few enough that nobody waits for it.
+const PLACES_AT_A_TIME: usize = 1 << 15;
+
 /// What is in an entry's record beside its accumulators.
 #[derive(Clone, Copy, Debug)]
 struct About {
@@ -168,6 +171,13 @@ impl Tracking {
                 self.touch(*id, keys, stores);
             }
         }
+    }
+
+    /// A new entry is in the store alone, under its key.
+    pub(super) fn restored_cold(&mut self, id: AccumulatorId) {
+        let flags = &mut self.flags[id.index()];
+        debug_assert!(*flags & CHANGED != 0, "it was made just now");
+        *flags = *flags & LISTED | STORED | COLD;
     }
 
     /// An entry is about to be changed.
@@ -325,15 +335,12 @@ impl Tracking {
         }
     }
 
-    /// Drops clean entries from memory while these hold more than they may, the longest unused first, about. Returns what is held.
-    pub(super) fn evict(&mut self, stores: &mut [AccumulatorStore]) -> usize {
-        let mut held: usize = stores.iter().map(AccumulatorStore::heap_bytes).sum();
-        let most = self.memory.most_held();
-        // Twice around: the first time takes the mark of use away.
-        let mut left = 2 * self.flags.len();
-        while held > most && left > 0 {
-            left -= 1;
-            let index = self.memory.next_place(self.flags.len());
+    /// Drops clean entries from memory while these hold more than they may, the longest unused first, about. It looks at some
+    /// entries at a time; twice around takes the mark of use away first.
+    pub(super) fn evict(&mut self, stores: &mut [AccumulatorStore]) {
+        let places = self.flags.len();
+        for _ in 0..PLACES_AT_A_TIME {
+            let Some(index) = self.memory.next_place(places) else { return };
             let flags = &mut self.flags[index];
             if *flags & (STORED | CHANGED | PENDING | COLD) != STORED {
                 continue;
@@ -347,10 +354,9 @@ impl Tracking {
             if owned > 0 {
                 *flags |= COLD;
                 stores.iter_mut().for_each(|store| store.clear(id));
-                held -= owned;
+                self.memory.dropped(owned);
             }
         }
-        held
     }
 
     /// Bytes that changed entries own: a snapshot lets them be dropped.

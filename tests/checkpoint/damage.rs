@@ -22,7 +22,7 @@ impl Sample {
     fn new() -> Sample {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("c");
-        let mut job = Job::start(&folder.path().join("state"), &root, 2);
+        let mut job = Job::with_windows(&folder.path().join("state"), &root, 2);
         job.checkpoint(1).unwrap();
         let manifest = job.checkpoint(2).unwrap();
         drop(job);

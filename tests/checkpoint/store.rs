@@ -38,7 +38,7 @@ fn opens(store: &CheckpointStore, epoch: u64) -> Manifest {
 #[test]
 fn what_is_published_is_listed_and_loaded() {
     let folder = tempfile::tempdir().unwrap();
-    let mut job = Job::start(&folder.path().join("state"), &folder.path().join("c"), 2);
+    let mut job = Job::with_windows(&folder.path().join("state"), &folder.path().join("c"), 2);
     assert!(states(&job.store).is_empty());
     let published: Vec<Manifest> = [1, 2, 10].map(|epoch| job.checkpoint(epoch).unwrap()).into();
     assert_eq!(states(&job.store), [(1, 'c'), (2, 'c'), (10, 'c')]);
@@ -87,7 +87,7 @@ fn one_run_at_a_time() {
 fn a_crash_while_a_checkpoint_is_made_leaves_older_ones() {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
-    let mut job = Job::start(&folder.path().join("state"), &whole, 2);
+    let mut job = Job::with_windows(&folder.path().join("state"), &whole, 2);
     (1..=3).for_each(|epoch| drop(job.checkpoint(epoch).unwrap()));
     let three = |root: &Path| root.join("3");
     let unpublish = |root: &Path| fs::remove_file(three(root).join("manifest.json")).unwrap();
@@ -170,7 +170,7 @@ fn a_crash_while_a_checkpoint_is_made_leaves_older_ones() {
 fn a_crash_while_a_checkpoint_is_removed_leaves_an_incomplete_one() {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
-    let mut job = Job::start(&folder.path().join("state"), &whole, 2);
+    let mut job = Job::with_windows(&folder.path().join("state"), &whole, 2);
     (1..=3).for_each(|epoch| drop(job.checkpoint(epoch).unwrap()));
     let steps = ["manifest.json", "worker-0/CURRENT", "worker-0", "worker-1", ""];
     for count in 1..=steps.len() {
@@ -217,7 +217,7 @@ fn what_is_kept_can_be_restored() {
 fn contradictions_are_found() {
     let folder = tempfile::tempdir().unwrap();
     let path = Path::new("manifest.json");
-    let mut job = Job::start(&folder.path().join("state"), &folder.path().join("c"), 2);
+    let mut job = Job::with_windows(&folder.path().join("state"), &folder.path().join("c"), 2);
     let whole = job.checkpoint(1).unwrap();
     let told = |manifest: &Manifest| Manifest::from_bytes(&manifest.to_bytes().unwrap(), path).unwrap_err().to_string();
     assert_eq!(Manifest::from_bytes(&whole.to_bytes().unwrap(), path).unwrap(), whole);

@@ -6,18 +6,24 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 /// The orderly end takes less than this, and so does the end of those who are left.
-const ORDERLY: Duration = Duration::from_secs(10);
+pub const ORDERLY: Duration = Duration::from_secs(10);
 
 /// A hostfile with two free addresses of this machine.
-fn hostfile(place: &Place) {
+pub fn hostfile(place: &Place) {
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port"));
     let addresses = listeners.map(|listener| listener.local_addr().expect("it is bound").to_string());
     place.write("hosts", addresses.join("\n"));
 }
 
 fn start(place: &Place, process: usize, threads: usize) -> Live {
+    start_with(place, process, threads, &[])
+}
+
+/// The same with further arguments.
+pub fn start_with(place: &Place, process: usize, threads: usize, further: &[&str]) -> Live {
     let (process, threads) = (process.to_string(), threads.to_string());
-    Live::start(&mut place.command(&["--config", "c.yaml", "-w", &threads, "-n", "2", "-p", &process, "-h", "hosts"]))
+    let arguments = ["--config", "c.yaml", "-w", &threads, "-n", "2", "-p", &process, "-h", "hosts"];
+    Live::start(&mut place.command(&[&arguments, further].concat()))
 }
 
 /// All that it writes to its standard output, to the end.

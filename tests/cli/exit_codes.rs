@@ -53,6 +53,43 @@ fn help_is_enough_to_work_from() {
 }
 
 #[test]
+fn what_is_said_of_checkpoints_must_have_a_meaning_and_beginning_anew_be_meant() {
+    let place = Place::new();
+    place.write("events.jsonl", EVENTS);
+    let source = "{type: file, paths: [events.jsonl]}";
+    place.write("memory.yaml", config(source, "stdout"));
+    let state = "  state: {backend: rocksdb, path: s, checkpoint_path: c}\n";
+    place.write("disk.yaml", config(source, "[{type: file, path: results.jsonl}]") + state);
+    let said = |arguments: &str| {
+        let words: Vec<&str> = arguments.split(' ').collect();
+        place.run(&words)
+    };
+    for option in ["--from-checkpoint 3", "--ignore-checkpoint", "--accept-loss"] {
+        let said = said(&format!("run --config memory.yaml {option}"));
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(said.err.contains("this job takes no checkpoints"), "{said:?}");
+    }
+    let both = said("run --config disk.yaml --from-checkpoint 3 --ignore-checkpoint");
+    assert!(both.code == Some(2) && both.err.contains("cannot be used with"), "{both:?}");
+    // Where there is nothing, nobody need be asked.
+    let lines = || std::fs::read_to_string(place.path("results.jsonl")).unwrap().lines().count();
+    assert_eq!(said("run --config disk.yaml --ignore-checkpoint").code, Some(0));
+    let once = lines();
+    assert!(once > 0);
+    assert_eq!(said("run --config disk.yaml").code, Some(0));
+    assert_eq!(lines(), once, "the input is read already");
+    let asked = said("run --config disk.yaml --ignore-checkpoint");
+    assert_eq!(asked.code, Some(2), "{asked:?}");
+    assert!(asked.err.contains("add --yes to begin anew all the same"), "{asked:?}");
+    assert_eq!(lines(), once);
+    assert_eq!(said("run --config disk.yaml --ignore-checkpoint --yes").code, Some(0));
+    assert_eq!(lines(), 2 * once);
+    // A file that has become shorter is another file.
+    std::fs::write(place.path("events.jsonl"), "").unwrap();
+    assert_eq!(said("run --config disk.yaml").code, Some(0), "it had been read to its end");
+}
+
+#[test]
 fn wrong_usage_is_2_and_names_what_is_right() {
     let place = Place::new();
     place.write("c.yaml", config("stdin", "stdout"));

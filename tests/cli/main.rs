@@ -2,7 +2,9 @@
 
 #[path = "../support/checkout.rs"]
 mod checkout;
+mod checkpoints;
 mod cluster;
+mod cluster_checkpoints;
 mod exit_codes;
 mod generate;
 mod late_report;
@@ -10,6 +12,8 @@ mod pages;
 mod program;
 mod readme;
 mod runs;
+#[path = "../support/checkpoints.rs"]
+mod sample;
 mod stopping;
 mod terminal;
 mod validate;

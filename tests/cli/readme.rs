@@ -107,8 +107,9 @@ fn check_usage(place: &Place, block: &Block) {
                 let name = pair[1].replace("/etc/optimizer/processor.yaml", "config/processor.yaml");
                 must_be_valid(place, &name, block.line);
             }
-            let subcommand =
-                words.get(program + 1).filter(|word| ["run", "validate", "generate", "late-report"].contains(word));
+            let subcommand = words
+                .get(program + 1)
+                .filter(|word| ["run", "validate", "generate", "late-report", "checkpoints"].contains(word));
             let help = place.run(&[subcommand.copied().unwrap_or("run"), "--help"]).out;
             for option in words[program..].iter().filter(|word| word.starts_with('-') && **word != "--") {
                 let mut known = help.split([' ', ',', '\n', '=', '[', ']']);
@@ -225,7 +226,8 @@ fn the_readme_names_no_machine() {
     let readme = std::fs::read_to_string(ROOT.join("README.md")).expect("the README");
     let paths = absolute_paths(&readme);
     assert!(paths.contains(&"/health"), "{paths:?}");
-    let may_be = |path: &str| PAGES.contains(&path) || INSTALLED.iter().any(|folder| path.starts_with(folder));
+    let is_in = |path: &str, folder: &str| path.starts_with(folder) || path == folder.trim_end_matches('/');
+    let may_be = |path: &str| PAGES.contains(&path) || INSTALLED.iter().any(|folder| is_in(path, folder));
     let others: Vec<&str> = paths.into_iter().filter(|path| !may_be(path)).collect();
     assert!(others.is_empty(), "{others:?}");
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 #[test]
 fn every_shipped_file_loads_without_a_warning_and_reads_back_as_itself() {
     let files: Vec<_> = yaml_files("config").into_iter().chain(yaml_files("config/examples")).collect();
-    assert_eq!(files.len(), 7);
+    assert_eq!(files.len(), 8);
     for path in files {
         let loaded = config::load(&path, no_env()).unwrap_or_else(|errors| panic!("{errors}"));
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);

@@ -24,6 +24,7 @@ fn survives(kind: usize, delivery: &'static str, seed: u64) {
         let (broker, results, over) = (story.broker, story.results.clone(), Arc::clone(&over));
         std::thread::spawn(move || broker.follow(&results, || over.load(Ordering::SeqCst)))
     };
+    let mut gone_on = 0;
     for _ in 0..kills() {
         let workers = story.rng().random_range(1..=3);
         let mut program = story.start(workers, None);
@@ -33,7 +34,9 @@ fn survives(kind: usize, delivery: &'static str, seed: u64) {
             std::thread::sleep(Duration::from_millis(40));
         }
         program.kill();
+        gone_on += usize::from(program.log().contains("going on from checkpoint"));
     }
+    assert!(gone_on * 2 >= kills(), "only {gone_on} of {} runs went on from a checkpoint", kills());
     story.feed();
     story.close();
     let workers = story.rng().random_range(1..=3);

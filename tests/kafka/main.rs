@@ -3,6 +3,7 @@
 
 mod crashes;
 mod events;
+mod failpoints;
 mod idleness;
 mod outages;
 mod pipeline;
@@ -17,6 +18,7 @@ mod secured;
 mod settings;
 mod sink;
 mod source;
+mod takeover;
 mod transactions;
 mod windows;
 mod workers;

@@ -183,6 +183,11 @@ impl Program {
         self.child.wait().expect("the process is ours");
     }
 
+    /// Whether it has not ended.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("the process is ours").is_none()
+    }
+
     /// Waits until it ends by itself.
     pub fn wait(&mut self) -> Ended {
         let begun = Instant::now();

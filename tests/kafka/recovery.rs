@@ -3,12 +3,13 @@
 
 use crate::events::{BASE, event, results_text};
 use crate::program::{Program, Setup};
+use kafka_broker::process::free_port;
 use kafka_broker::{Broker, ReadRecord, TestRecord, fresh};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -39,6 +40,10 @@ pub struct Story {
     /// The texts of all events, by partition.
     fed: Vec<Vec<String>>,
     rng: ChaCha8Rng,
+    /// How far late events are behind at most, in milliseconds.
+    most_behind: i64,
+    /// What the number of each partition's first event is.
+    first: Vec<i64>,
     delivery: &'static str,
 }
 
@@ -63,11 +68,26 @@ impl Story {
         setup.job = topic.clone();
         setup.windows = Some(windows.to_owned());
         let fed = vec![Vec::new(); PARTITIONS as usize];
-        Self { broker, results, setup, folder, fed, rng: ChaCha8Rng::seed_from_u64(seed), delivery }
+        Self {
+            broker,
+            results,
+            setup,
+            folder,
+            fed,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            most_behind: 14_000,
+            first: vec![0; PARTITIONS as usize],
+            delivery,
+        }
     }
 
     pub fn rng(&mut self) -> &mut impl Rng {
         &mut self.rng
+    }
+
+    /// Where everything of the job is.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Where checkpoints are.
@@ -75,15 +95,53 @@ impl Story {
         self.folder.path().join("checkpoints")
     }
 
+    /// The topic that is read.
+    pub fn topic(&self) -> &str {
+        &self.setup.topic
+    }
+
+    /// How many events were written to a partition.
+    pub fn fed_to(&self, partition: usize) -> i64 {
+        self.fed[partition].len() as i64
+    }
+
+    /// How far late events are behind at most, from now on.
+    pub fn set_most_behind(&mut self, millis: i64) {
+        self.most_behind = millis;
+    }
+
+    /// Adds partitions to the topic that is read. Their events begin after those that were fed, so that none of them comes too late
+    /// for what has fired without them.
+    pub fn add_partitions(&mut self, more: usize) {
+        self.first.resize(self.fed.len() + more, self.fed_to(0) + 200);
+        self.fed.resize(self.fed.len() + more, Vec::new());
+        self.broker.add_partitions(&self.setup.topic, self.fed.len());
+    }
+
+    /// Adds a property of the producer.
+    pub fn add_producer_property(&mut self, property: &str) {
+        self.setup.producer += &format!(", properties: {{{property}}}");
+    }
+
+    /// Has other windows from now on.
+    pub fn set_windows(&mut self, windows: &str) {
+        self.setup.windows = Some(windows.to_owned());
+    }
+
+    /// Starts the job with other windows, this once.
+    pub fn with_windows(&self, windows: &str) -> Program {
+        Program::run(&Setup { windows: Some(windows.to_owned()), ..self.setup.clone() })
+    }
+
     /// Writes some more events of each partition: mostly in order, some out of it, some late.
     pub fn feed(&mut self) {
         let mut records = Vec::new();
-        for partition in 0..PARTITIONS {
+        for partition in 0..self.fed.len() as i32 {
             let texts = &mut self.fed[partition as usize];
-            let begin = texts.len() as i64;
+            let begin = self.first[partition as usize] + texts.len() as i64;
             for number in begin..begin + PORTION {
                 let behind = match self.rng.random_range(0..40) {
-                    0 => self.rng.random_range(2_000..14_000),
+                    0 => self.rng.random_range(2_000..self.most_behind),
                     _ => self.rng.random_range(0..1_500),
                 };
                 let model = format!("model-{}", self.rng.random_range(0..5));
@@ -112,6 +170,37 @@ impl Story {
         let setup = Setup { parallelism: workers, ..self.setup.clone() };
         let environment = failpoint.map(|name| ("LLM_OPTIMIZER_FAILPOINT", name));
         Program::start_with(&setup.yaml(), &[], environment.as_slice())
+    }
+
+    /// The same with further arguments.
+    pub fn start_with(&self, workers: usize, arguments: &[&str]) -> Program {
+        let setup = Setup { parallelism: workers, ..self.setup.clone() };
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Program::start(&setup.yaml(), &arguments)
+    }
+
+    /// Starts the job as another host would, with checkpoints of its own.
+    pub fn start_at(&self, workers: usize, checkpoints: &Path) -> Program {
+        let (before, after) = (format!("{:?}", self.checkpoints()), format!("{checkpoints:?}"));
+        let state = format!("{:?}", self.folder.path().join("state"));
+        let own_state = format!("{:?}", checkpoints.with_extension("state"));
+        let setup = Setup { parallelism: workers, ..self.setup.clone() };
+        Program::start(&setup.yaml().replace(&before, &after).replace(&state, &own_state), &[])
+    }
+
+    /// Starts the job as several processes of so many workers each.
+    pub fn start_group(&self, processes: usize, workers: usize) -> Vec<Program> {
+        let hosts = self.folder.path().join("hosts");
+        let lines: String = (0..processes).map(|_| format!("127.0.0.1:{}\n", free_port())).collect();
+        fs::write(&hosts, lines).expect("the folder can be written");
+        let setup = Setup { parallelism: workers, ..self.setup.clone() };
+        let start = |process: usize| {
+            let numbers = [("-n", processes), ("-p", process)];
+            let numbers = numbers.into_iter().flat_map(|(option, number)| [option.to_owned(), number.to_string()]);
+            let arguments: Vec<String> = numbers.chain(["-h".to_owned(), hosts.display().to_string()]).collect();
+            Program::start(&setup.yaml(), &arguments)
+        };
+        (0..processes).map(start).collect()
     }
 
     /// Waits until everything that was fed has come out, and ends the job.
@@ -146,6 +235,7 @@ impl Story {
     pub fn check(&self) {
         let found: Vec<Written> = self.broker.read_all(&self.results).iter().map(written).collect();
         let expected = self.expected();
+        assert!(expected.len() > 100, "{} results are no test", expected.len());
         match self.delivery {
             "exactly_once" => compare(found, expected),
             _ => {

@@ -382,11 +382,8 @@ fn processes_of_a_start_wait_for_each_other_and_a_later_start_alone_fences_both(
     let job = Job::new(Broker::shared());
     let mut processes = [0, 1].map(|index| job.open_as(ProcessIdentity { index, count: 2 }).unwrap());
     let [first, second] = &mut processes;
-    let of = |process| SinkRecovery {
-        shard: Shard { sink: 0, process },
-        prepared: Vec::new(),
-        ..recovery(1, None, &[])
-    };
+    let of =
+        |process| SinkRecovery { shard: Shard { sink: 0, process }, prepared: Vec::new(), ..recovery(1, None, &[]) };
     let context = first.context.clone();
     std::thread::scope(|scope| {
         let recovering = scope.spawn(|| first.sink.recover(of(0)));

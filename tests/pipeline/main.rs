@@ -1,6 +1,7 @@
 //! Pipelines as programs build and run them: their own events, sources, aggregates, sinks; beside other work, and stopped.
 
 mod calls;
+mod checkpoints;
 #[path = "../support/kept.rs"]
 mod kept;
 mod named_windows;

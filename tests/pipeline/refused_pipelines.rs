@@ -1,8 +1,9 @@
 //! Pipelines that cannot be built, and what is said of them.
 
-use crate::calls::{Call, calls, of_calls};
+use crate::calls::{Call, Kept, calls, of_calls};
 use crate::results::Range;
 use llm_optimizer_processor::*;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn refusal<T: Send + 'static>(builder: PipelineBuilder<T>) -> String {
@@ -28,6 +29,26 @@ fn everything_that_is_missing_is_said_at_once() {
     }
     let text = refusal(create_pipeline::<FeedbackEvent>());
     assert_eq!(text.lines().count(), 2, "feedback events need no closures: {text}");
+}
+
+#[test]
+fn what_cannot_be_delivered_exactly_once_is_refused() {
+    let of_calls = || of_calls().with_iterator_source(calls());
+    let exactly = |builder: PipelineBuilder<Call>| builder.with_delivery(config::Delivery::ExactlyOnce);
+    let text = refusal(exactly(of_calls().with_sink(FileSink::append("r.jsonl"))));
+    assert!(text.contains(".with_state_backend(RocksDBStateBackend)"), "{text}");
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let backend = Arc::new(RocksDBStateBackend::new(at("state"), at("checkpoints")).unwrap());
+    let with_checkpoints = || of_calls().with_state_backend(backend.clone());
+    let text = refusal(exactly(with_checkpoints().with_sink(StdoutSink)));
+    assert!(text.starts_with("the sink Stdout cannot take back what it has shown"), "{text}");
+    let text = refusal(exactly(with_checkpoints().with_sink(Kept::default())));
+    assert!(text.contains("a sink that implements EpochSink would be right"), "{text}");
+    let text = refusal(exactly(with_checkpoints().with_sink(ConsoleSink)));
+    assert!(text.starts_with("the sink Console cannot"), "{text}");
+    let text = refusal(with_checkpoints().with_sink(FileSink::atomic("r.jsonl")));
+    assert!(text.contains("File(r.jsonl, Atomic)") && text.contains("FileSink::append"), "{text}");
 }
 
 #[test]

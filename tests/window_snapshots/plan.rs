@@ -65,7 +65,7 @@ pub enum StepPlan {
 pub struct RowPlan {
     /// From the watermark, percent of the windows' scale.
     pub ahead: i64,
-    pub key: u8,
+    pub key: u32,
     /// By field; in one of them there is one.
     pub values: [Option<i32>; 2],
 }
@@ -270,7 +270,7 @@ fn job() -> impl Strategy<Value = JobPlan> {
 fn row() -> impl Strategy<Value = RowPlan> {
     let value = || prop::option::weighted(0.7, prop_oneof![9 => 1i32..5000, 1 => -5000i32..=0]);
     let ahead = prop_oneof![5 => 0i64..150, 3 => -150i64..0, 1 => -400i64..600];
-    (ahead, 0u8..8, [value(), value()]).prop_map(|(ahead, key, values)| RowPlan { ahead, key, values })
+    (ahead, 0u32..8, [value(), value()]).prop_map(|(ahead, key, values)| RowPlan { ahead, key, values })
 }
 
 fn step() -> impl Strategy<Value = StepPlan> {

@@ -25,6 +25,15 @@ impl ColdStore for Store {
     fn get(&self, key: &[u8]) -> ProcessorResult<Option<Vec<u8>>> {
         Ok(self.0.borrow().get(key).cloned())
     }
+
+    fn put(&self, records: &Changes) -> ProcessorResult<()> {
+        apply(records, &mut self.0.borrow_mut());
+        Ok(())
+    }
+
+    fn flush(&self) -> ProcessorResult<()> {
+        Ok(())
+    }
 }
 
 /// Makes changes in records.
@@ -75,6 +84,7 @@ impl Worker {
         self.state.apply(batch, |time| {
             held.insert(time);
         });
+        self.state.wants_snapshot();
         assert!(self.state.take_error().is_none());
     }
 

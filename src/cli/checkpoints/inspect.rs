@@ -6,12 +6,16 @@ use crate::checkpoint::{CheckpointStore, Contents, Figures, Manifest, Selection}
 use crate::cli::arguments::InspectOptions;
 use crate::cli::text::{print, push_columns, push_table};
 use crate::error::{ExitCode, ProcessorResult};
+use crate::event::DefinitionIndex;
 use crate::metrics::{group_digits, short_span};
-use crate::time::Epoch;
+use crate::time::{Epoch, EventTime};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Windows that are shown where nothing else is asked for.
 const LIMIT: usize = 50;
+/// Ends of windows that are shown for each definition.
+const ENDS: usize = 5;
 
 pub(super) fn inspect(store: &CheckpointStore, options: &InspectOptions) -> ProcessorResult<ExitCode> {
     let limit = options.limit.or((!options.json).then_some(LIMIT));
@@ -96,8 +100,8 @@ fn push_sinks(text: &mut String, contents: &Contents) {
         }
         text.push('\n');
     }
-    for (key, bytes) in &contents.outbox {
-        let (epoch, length) = (key.epoch.number(), size(*bytes as u64));
+    for chunk in &contents.outbox {
+        let (key, epoch, length) = (chunk.key, chunk.key.epoch, size(chunk.bytes as u64));
         let _ = writeln!(text, "  {}: chunk {} of epoch {epoch}: {length}", key.shard, key.chunk);
     }
 }
@@ -125,9 +129,19 @@ fn push_sizes(text: &mut String, contents: &Contents) {
 
 fn push_windows(text: &mut String, contents: &Contents) -> ProcessorResult<()> {
     let manifest = &contents.manifest;
-    for (definition, (_, unfired)) in contents.definitions.iter().filter(|(_, (_, unfired))| *unfired > 0) {
+    let mut unfired: BTreeMap<DefinitionIndex, BTreeSet<EventTime>> = BTreeMap::new();
+    for of in &contents.definitions {
+        unfired.entry(of.definition).or_default().extend(&of.unfired);
+    }
+    for (definition, ends) in unfired.iter().filter(|(_, ends)| !ends.is_empty()) {
         let name = definition_name(manifest, *definition).unwrap_or("windows");
-        let _ = writeln!(text, "\n{name}: {} at which they will fire", count(*unfired as u64, "time"));
+        let ends: Vec<String> = ends
+            .iter()
+            .take(ENDS)
+            .map(ToString::to_string)
+            .chain((ends.len() > ENDS).then(|| "...".to_owned()))
+            .collect();
+        let _ = writeln!(text, "\n{name} will fire at {}", ends.join(", "));
     }
     let entries = &contents.entries;
     let _ = writeln!(text, "\nwindows, slices and sessions: {}", group_digits(entries.all));

@@ -1,10 +1,10 @@
 //! A checkpoint's content as one JSON document.
 
 use super::words::{definition_name, watermark};
-use crate::checkpoint::{Contents, EntryContent, Figures, Manifest, TableSize};
+use crate::checkpoint::{ChunkContent, Contents, DefinitionContent, EntryContent, Figures, Manifest, TableSize};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, GroupingKey};
-use crate::sink::ResultValue;
+use crate::sink::{ResultRow, ResultValue, encode_result};
 use crate::time::EventTime;
 use crate::window::{EntryOf, PaneOf};
 use serde::Serialize;
@@ -18,6 +18,7 @@ struct Document<'a> {
     partitions: Vec<Value>,
     outbox: Vec<Value>,
     records: BTreeMap<&'static str, Value>,
+    definitions: Vec<Value>,
     windows: Vec<Window<'a>>,
     windows_found: u64,
     revisions: Vec<Revision<'a>>,
@@ -68,7 +69,8 @@ struct Pane<'a> {
     early_results: u32,
     fired_at: String,
     complete_at_firing: f64,
-    standing_results: usize,
+    /// Early results that stand, as they were sent.
+    standing: Vec<Box<RawValue>>,
     purged: bool,
 }
 
@@ -94,6 +96,7 @@ pub(super) fn document(contents: &Contents) -> ProcessorResult<String> {
         partitions: partitions(contents),
         outbox: outbox(contents),
         records: contents.tables.iter().map(|(table, found)| (table.name(), table_size(*found))).collect(),
+        definitions: definitions(contents),
         windows: windows.collect::<ProcessorResult<_>>()?,
         windows_found: contents.entries.all,
         revisions: revisions(contents)?,
@@ -134,16 +137,29 @@ fn partitions(contents: &Contents) -> Vec<Value> {
 }
 
 fn outbox(contents: &Contents) -> Vec<Value> {
-    let chunk = |(key, bytes): &(crate::checkpoint::OutboxKey, usize)| {
+    let chunk = |chunk: &ChunkContent| {
         json!({
-            "sink": key.shard.sink,
-            "process": key.shard.process,
-            "epoch": key.epoch.number(),
-            "chunk": key.chunk,
-            "bytes": bytes,
+            "sink": chunk.key.shard.sink,
+            "process": chunk.key.shard.process,
+            "epoch": chunk.key.epoch.number(),
+            "chunk": chunk.key.chunk,
+            "bytes": chunk.bytes,
+            "crc32": chunk.crc32,
         })
     };
     contents.outbox.iter().map(chunk).collect()
+}
+
+fn definitions(contents: &Contents) -> Vec<Value> {
+    let definition = |of: &DefinitionContent| {
+        json!({
+            "definition": of.definition.0,
+            "name": of.name,
+            "purged_until": of.purged_until.to_string(),
+            "will_fire_at": of.unfired.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        })
+    };
+    contents.definitions.iter().map(definition).collect()
 }
 
 fn window<'a>(manifest: &'a Manifest, figures: &mut Figures, entry: &'a EntryContent) -> ProcessorResult<Window<'a>> {
@@ -215,11 +231,17 @@ fn panes(contents: &Contents) -> ProcessorResult<Vec<Pane<'_>>> {
             early_results: pane.firings,
             fired_at: pane.fired_at.to_string(),
             complete_at_firing: pane.complete_at_firing,
-            standing_results: pane.standing.len(),
+            standing: pane.standing.iter().map(result).collect::<ProcessorResult<_>>()?,
             purged: pane.is_purged,
         })
     };
     contents.panes.first.iter().map(pane).collect()
+}
+
+fn result(row: &ResultRow) -> ProcessorResult<Box<RawValue>> {
+    let mut bytes = Vec::new();
+    encode_result(row, &mut bytes);
+    serde_json::from_slice(&bytes).map_err(|error| ProcessorError::State(format!("a result is no JSON: {error}")))
 }
 
 fn waiting(contents: &Contents) -> ProcessorResult<Vec<Waiting<'_>>> {

@@ -15,18 +15,24 @@ const SCHEMA_VERSION: &str = "1";
 pub(in crate::sink) struct KafkaResults {
     delivery: Delivery,
     headers: Arc<[RecordHeader]>,
+    topic: String,
 }
 
 impl KafkaResults {
     pub fn new(config: &ProducerConfig, job: &str) -> ProcessorResult<Self> {
         let delivery = Delivery::new(producer_config(config, job), &config.result_topic, Oversize::Refuse)?;
-        Ok(KafkaResults { delivery, headers: record_headers(job).into() })
+        Ok(KafkaResults { delivery, headers: record_headers(job).into(), topic: config.result_topic.clone() })
     }
 }
 
 impl ResultSink for KafkaResults {
     fn name(&self) -> &str {
         "kafka"
+    }
+
+    /// As that of the sink that delivers exactly once: what is in that one's outbox is delivered by this one.
+    fn identity(&self) -> String {
+        format!("kafka {}", self.topic)
     }
 
     fn open(&mut self, context: SinkContext) -> ProcessorResult<()> {

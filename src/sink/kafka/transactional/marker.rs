@@ -1,6 +1,6 @@
 //! Markers as records of the progress topic.
 //!
-//! The key is `{"job":"feedback","shard":"0-1"}`, with the sink's place in the configuration and the process's index, so that
+//! The key is `{"job":"feedback","shard":"0-1"}`, with the sink's number and the process's index, so that
 //! compaction keeps the last marker of each shard. The value is
 //! `{"epoch":12,"chunk":3,"outbox":"8d7e59ee00000004","by":6,"generation":7,"run":"00c0ffee00c0ffee","ready":true}`: the first three chunks of
 //! epoch 12 are visible, and everything of the epochs before it. `outbox` is the fingerprint of all chunks of that epoch, `by` the

@@ -240,6 +240,10 @@ impl ResultSink for TransactionalResults {
         "kafka"
     }
 
+    fn identity(&self) -> String {
+        format!("kafka {}", self.config.result_topic)
+    }
+
     fn open(&mut self, context: SinkContext) -> ProcessorResult<()> {
         self.context = Some(context.clone());
         let client = producer_config(&self.config, &self.job);

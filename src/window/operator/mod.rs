@@ -14,17 +14,19 @@
 //! Each batch is acknowledged to its sender when it is in its windows, unless the sinks are behind: then the acknowledgements
 //! wait, the senders run out of credit, and the readers stop.
 
+mod epochs;
+
 use super::cold::MemoryLimit;
 use super::state::{Due, WindowState, WindowStateSettings};
 use super::trigger::{ASKED_EVERY, Completeness};
-use crate::checkpoint::{Changes, WorkerEpochs};
+use crate::checkpoint::{WorkerEpochs, failpoint};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::RowBatch;
 use crate::exchange::flow::Acknowledgement;
 use crate::runtime::Control;
 use crate::sink::{ResultBatch, ResultRow};
 use crate::time::{Epoch, EventTime, Time};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use timely::container::CapacityContainerBuilder;
@@ -180,7 +182,7 @@ struct WindowOperator {
     /// without checkpoints.
     holds_epoch: Option<Capability<Time>>,
     /// Batches of the next epoch.
-    stash: VecDeque<Stashed>,
+    stash: Vec<Stashed>,
     /// The epoch whose snapshot is being encoded.
     writing: Option<Writing>,
     /// The epoch whose snapshot is not known to be stored.
@@ -223,7 +225,7 @@ impl WindowOperator {
                 capability.downgrade(&Time::new(first.epoch, first.frontier));
                 capability
             }),
-            stash: VecDeque::new(),
+            stash: Vec::new(),
             writing: None,
             unstored: None,
             has_asked: false,
@@ -287,6 +289,9 @@ impl WindowOperator {
         if !self.has_triggers() {
             return;
         }
+        if self.has_lost_state() {
+            return;
+        }
         for state in &mut self.states {
             let rows = state.take_early();
             if !rows.is_empty() {
@@ -308,9 +313,10 @@ impl WindowOperator {
         let sent_at = *capability.stamp().iter().next().expect("a source sends with one capability");
         let results = capability.delayed(&sent_at, RESULTS);
         let acknowledgements = capability.delayed(&sent_at, ACKNOWLEDGEMENTS);
-        if self.settings.epochs.is_some() && (sent_at.epoch() > self.epoch || !self.stash.is_empty()) {
+        if sent_at.epoch() > self.epoch || !self.all_are_in_this_epoch() {
             let batches = std::mem::take(batches);
-            return self.stash.push_back(Stashed { results, acknowledgements, batches });
+            failpoint("stash");
+            return self.stash.push(Stashed { results, acknowledgements, batches });
         }
         if let Some(needed) = self.take(&results, &acknowledgements, batches)
             && self.needs.as_ref().is_none_or(|needs| needs.time().event_time() > needed)
@@ -321,15 +327,18 @@ impl WindowOperator {
         }
     }
 
-    /// Lets the batches in that have waited, when every worker is through with the epoch before theirs.
+    /// Lets the batches in that have waited, when every worker is through with the epoch before theirs. Those of one sender are in
+    /// their order; of different senders, one may be in the next epoch already when another is not.
     fn let_in_stash(&mut self) {
-        while let Some(stashed) = self.stash.front() {
-            if stashed.results.time().epoch() > self.epoch || !self.all_are_in_this_epoch() {
-                return;
-            }
-            if let Some(mut stashed) = self.stash.pop_front() {
-                self.take(&stashed.results, &stashed.acknowledgements, &mut stashed.batches);
-            }
+        if self.stash.is_empty() || !self.all_are_in_this_epoch() {
+            return;
+        }
+        let is_of_this = |stashed: &Stashed| stashed.results.time().epoch() <= self.epoch;
+        let (now, later) = std::mem::take(&mut self.stash).into_iter().partition(is_of_this);
+        self.stash = later;
+        let now: Vec<Stashed> = now;
+        for mut stashed in now {
+            self.take(&stashed.results, &stashed.acknowledgements, &mut stashed.batches);
         }
     }
 
@@ -389,6 +398,10 @@ impl WindowOperator {
             let fired_at = (self.settings.clock)();
             let state = &mut self.states[place];
             let done = state.fire(due, fired_at, RESULTS_PER_TURN, &mut rows);
+            if self.has_lost_state() {
+                return;
+            }
+            let state = &self.states[place];
             if !rows.is_empty() {
                 let (time, definition) = (state.output_time(due), state.definition());
                 send(self.capability_at(time), ResultBatch::new(definition, rows));
@@ -411,79 +424,6 @@ impl WindowOperator {
     fn frontier_of_windows(&self, frontier: &MutableAntichain<Time>) -> EventTime {
         let stashed = self.stash.iter().map(|stashed| stashed.results.time().event_time());
         stashed.chain(event_time_of(frontier)).min().unwrap_or(EventTime::MAX)
-    }
-
-    /// Freezes the windows, if their epoch has ended: nothing of it can come any more, and nothing is due.
-    fn end_epoch(&mut self, frontier: &MutableAntichain<Time>) {
-        let event_time = self.frontier_of_windows(frontier);
-        // Whoever looks at event times alone is not held up.
-        if let Some(holds) = &mut self.holds_epoch
-            && event_time > holds.time().event_time()
-            && event_time < EventTime::MAX
-        {
-            holds.downgrade(&Time::new(holds.time().epoch(), event_time));
-        }
-        if !self.settings.epochs.as_ref().is_some_and(|epochs| epochs.ends(self.epoch)) {
-            return;
-        }
-        let may_come = frontier.frontier().iter().any(|time| time.epoch() <= self.epoch);
-        let busy =
-            self.writing.is_some() || !self.stash.iter().all(|stashed| stashed.results.time().epoch() > self.epoch);
-        if may_come || busy || self.settings.control.has_failed() {
-            return;
-        }
-        let is_last = frontier.frontier().is_empty() && self.stash.is_empty();
-        if self.states.iter_mut().any(|state| state.next_due(event_time).is_some()) {
-            // The sinks are behind: it fires when they are not.
-            return;
-        }
-        self.states.iter_mut().for_each(WindowState::begin_snapshot);
-        self.writing = Some(Writing { epoch: self.epoch, frontier: (!is_last).then_some(event_time), place: 0 });
-        self.epoch = self.epoch.next();
-        let epoch = self.epoch;
-        let holds = self.holds_epoch.iter_mut().chain(self.held.values_mut());
-        holds.for_each(|capability| capability.downgrade(&capability.time().in_epoch(epoch)));
-        self.activator.activate();
-    }
-
-    /// Encodes some of what is frozen.
-    fn write_snapshot(&mut self) {
-        let (Some(writing), Some(epochs)) = (&mut self.writing, &self.settings.epochs) else { return };
-        let mut changes = Changes::default();
-        while let Some(state) = self.states.get_mut(writing.place) {
-            let left = SNAPSHOT_BYTES_PER_TURN.saturating_sub(changes.bytes());
-            match state.write_snapshot(&mut changes, left) {
-                Ok(true) => writing.place += 1,
-                Ok(false) => break,
-                Err(error) => return self.settings.control.fail(error),
-            }
-        }
-        epochs.window_changes(changes);
-        match writing.place < self.states.len() {
-            true => self.activator.activate(),
-            false => {
-                epochs.windows_done(writing.epoch, writing.frontier);
-                self.unstored = Some(writing.epoch);
-                self.writing = None;
-            }
-        }
-    }
-
-    /// Lets go of what can be read back, and asks for a checkpoint where more has changed than memory may hold. What could not be
-    /// read back ends the run.
-    fn look_after_memory(&mut self) {
-        let Some(epochs) = &self.settings.epochs else { return };
-        if self.unstored.take_if(|epoch| epochs.stored().is_some_and(|stored| stored >= *epoch)).is_some() {
-            self.states.iter_mut().for_each(WindowState::snapshot_stored);
-        }
-        let wanted = self.states.iter_mut().any(WindowState::wants_snapshot);
-        if wanted && !std::mem::replace(&mut self.has_asked, wanted) {
-            epochs.say_wanted();
-        }
-        self.has_asked = wanted;
-        if let Some(error) = self.states.iter_mut().find_map(WindowState::take_error) {
-            self.settings.control.fail(error);
-        }
     }
 
     /// What is due next, of all definitions, with the definition's place.

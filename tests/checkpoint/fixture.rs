@@ -1,0 +1,51 @@
+//! Checkpoints of earlier versions: this program goes on from them.
+
+use super::checkout;
+use super::sample::Job;
+use llm_optimizer_processor::checkpoint::{CheckpointStore, Contents, Restored, Selection, Table};
+use llm_optimizer_processor::time::Epoch;
+
+const EPOCH: u64 = 3;
+
+/// What windows, panes, revisions and waiting rows are, whichever worker they are on and whatever numbers they have there.
+fn told(contents: &Contents) -> Vec<String> {
+    let mut told: Vec<String> = contents.entries.first.iter().map(|entry| format!("{entry:?}")).collect();
+    told.extend(contents.revisions.first.iter().map(|revision| format!("{revision:?}")));
+    told.extend(contents.waiting.first.iter().map(|row| format!("{row:?}")));
+    told.extend(contents.panes.first.iter().map(|(definition, pane)| {
+        // The pane of a session is known by its entry's number.
+        let of = format!("{:?}", pane.of);
+        let of = if of.starts_with("Session") { "Session" } else { &of };
+        format!(
+            "{definition:?} {of} {} {} {} {} {} {} {} {:?} {}",
+            pane.key,
+            pane.events,
+            pane.events_since_firing,
+            pane.last_event,
+            pane.firings,
+            pane.fired_at,
+            pane.complete_at_firing,
+            pane.standing,
+            pane.is_purged
+        )
+    }));
+    told.sort();
+    told
+}
+
+#[test]
+fn version_1_is_gone_on_from_at_any_number_of_workers() {
+    let store = CheckpointStore::offline(checkout::ROOT.join("tests/fixtures/checkpoint-v1")).unwrap();
+    let fixture = Contents::read(&store, Epoch::new(EPOCH), &Selection::default()).unwrap();
+    assert!(Table::ALL.iter().all(|table| fixture.tables.contains_key(table)), "{:?}", fixture.tables);
+    let restored = Restored::open(&store, fixture.manifest.clone()).unwrap();
+    assert_eq!(restored.cuts().unwrap(), fixture.cuts);
+    for workers in 1..=4 {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, checkpoints) = (folder.path().join("state"), folder.path().join("c"));
+        let mut job = Job::restored(&state, &checkpoints, workers, &restored);
+        job.checkpoint_of_all(EPOCH).unwrap();
+        let again = Contents::read(&job.store, Epoch::new(EPOCH), &Selection::default()).unwrap();
+        assert_eq!(told(&again), told(&fixture), "{workers} workers");
+    }
+}
