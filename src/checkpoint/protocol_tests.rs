@@ -48,7 +48,7 @@ fn a_start_that_would_double_or_lose_results_is_refused() {
 fn a_checkpoint_that_another_start_has_gone_past_is_refused() {
     let held = BTreeMap::from([(SHARD, Undelivered { chunks: 1, outbox: OutboxFingerprint(5) })]);
     let plan = |publisher, delivered| {
-        let markers = Markers::from([(OTHER, marker(Some(delivered), 6))]);
+        let markers = Markers::from([(OTHER, marker(Some(delivered), 6)), (SHARD, marker(None, 6))]);
         plan_recovery(START, Some(Epoch::new(4)), Some(Generation(publisher)), &held, &markers).map(|_| ())
     };
     assert_eq!(plan(6, delivered(3, 1, 9)), Ok(()), "what came before it");

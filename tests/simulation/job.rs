@@ -49,18 +49,23 @@ pub struct Snapshot {
     pub partitions: BTreeMap<u8, Partition>,
     pub shard: Shard,
     pub outbox: Vec<Vec<Outcome>>,
+    pub generation: Generation,
     /// Who wrote it: by the checksums in the manifest it is found out where it is not who should have.
-    pub writer: Generation,
+    pub writer: Writer,
 }
 
+/// A start, by its number.
+pub type Writer = usize;
+
 /// Where a snapshot is: epoch, worker, and the start that wrote it where the names of directories say it.
-pub type Place = (Epoch, u16, Option<Generation>);
+pub type Place = (Epoch, u16, Option<Writer>);
 
 /// A published checkpoint.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     pub snapshots: Vec<Place>,
-    pub writer: Generation,
+    pub generation: Generation,
+    pub writer: Writer,
     pub is_damaged: bool,
     pub shards: Vec<Shard>,
 }
@@ -76,6 +81,7 @@ pub struct Storage {
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
     pub epoch: Option<Epoch>,
+    pub generation: Generation,
     pub partitions: BTreeMap<u8, Partition>,
     /// With who published them.
     pub outboxes: BTreeMap<Shard, (Generation, Vec<Vec<Outcome>>)>,
@@ -92,10 +98,11 @@ impl Storage {
     pub fn restore(&self) -> Option<Restored> {
         let sound = self.manifests.iter().rev().find(|(_, manifest)| self.is_sound(manifest));
         let Some((&epoch, manifest)) = sound else { return self.manifests.is_empty().then(Restored::default) };
-        let mut restored = Restored { epoch: Some(epoch), shards: manifest.shards.clone(), ..Restored::default() };
+        let (epoch, generation, shards) = (Some(epoch), manifest.generation, manifest.shards.clone());
+        let mut restored = Restored { epoch, generation, shards, ..Restored::default() };
         for snapshot in manifest.snapshots.iter().map(|place| &self.snapshots[place]) {
             restored.partitions.extend(&snapshot.partitions);
-            restored.outboxes.insert(snapshot.shard, (snapshot.writer, snapshot.outbox.clone()));
+            restored.outboxes.insert(snapshot.shard, (snapshot.generation, snapshot.outbox.clone()));
         }
         Some(restored)
     }

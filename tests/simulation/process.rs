@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What all processes of a run have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
+    /// Which of all.
+    pub number: usize,
     pub generation: Generation,
     pub processes: u16,
     pub restored: Option<Epoch>,
@@ -240,7 +242,7 @@ impl Process {
     }
 
     fn begin(&mut self, shard: Shard, results: Vec<Outcome>, delivered: Option<Delivered>, ready: bool) {
-        let run = RunId(self.start.generation.0 << 16 | u64::from(self.shard.process));
+        let run = RunId((self.start.number as u64) << 16 | u64::from(self.shard.process));
         let marker = Marker { delivered, generation: self.start.generation, run, ready };
         let stage = if results.is_empty() { Stage::Mark } else { Stage::Send };
         self.transaction = Some(Transaction { shard, results, marker, stage, commits: 0 });

@@ -1,4 +1,13 @@
-//! Rules of the protocol that the simulation can break, to show that it would notice.
+//! What the protocol is tried with, and rules of it that can be broken, to show that the simulation would notice.
+
+/// How starts get their generations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generations {
+    /// Each has one that is higher than that of all before it. Then starts from copies of the checkpoints do no harm.
+    OfStarts,
+    /// One more than that of the checkpoint that it goes on from. Nobody starts from a copy.
+    OfCheckpoints,
+}
 
 /// One rule that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +36,12 @@ pub enum Broken {
     PublishEarly,
     /// Snapshots of two starts have the same place.
     SharedPlaces,
+    /// Starts from copies get their generations from their checkpoints.
+    SharedGenerations,
 }
 
 impl Broken {
-    pub const ALL: [Broken; 12] = [
+    pub const ALL: [Broken; 13] = [
         Broken::FenceAfterReading,
         Broken::NoLookAround,
         Broken::NoBarrier,
@@ -43,5 +54,6 @@ impl Broken {
         Broken::DeliverBeforePublished,
         Broken::PublishEarly,
         Broken::SharedPlaces,
+        Broken::SharedGenerations,
     ];
 }

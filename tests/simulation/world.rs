@@ -1,9 +1,9 @@
 //! Everything at once: storages, runs, the broker, and the requests between them; what may happen next, and what must hold.
 
 use crate::broker::{Broker, Completed, Outcome, Request};
-use crate::job::{Manifest, Place, Restored, Snapshot, Storage, all_results};
+use crate::job::{Manifest, Place, Snapshot, Storage, Writer, all_results};
 use crate::process::{Process, Start, Step};
-use crate::rules::Broken;
+use crate::rules::{Broken, Generations};
 use llm_optimizer_processor::checkpoint::{Command, Coordinator, Event, ProcessIndex, Rules};
 use llm_optimizer_processor::event::WorkerIndex;
 use llm_optimizer_processor::sink::{Generation, Shard};
@@ -105,15 +105,17 @@ pub struct World {
     visible: Vec<Outcome>,
     expected: Vec<Outcome>,
     /// The latest start all of whose processes have recovered.
-    recovered: Option<Generation>,
+    recovered: Option<usize>,
+    generations: Generations,
     has_damaged: bool,
     /// What has happened.
     pub story: Vec<String>,
 }
 
 impl World {
-    pub fn new(broken: Option<Broken>) -> Self {
+    pub fn new(generations: Generations, broken: Option<Broken>) -> Self {
         World {
+            generations,
             broken,
             broker: Broker::default(),
             storages: vec![Storage::default()],
@@ -176,7 +178,8 @@ impl World {
                 (1..=3).for_each(|processes| add(Action::Start(storage, processes), likely));
             }
         }
-        if self.storages.len() == 1 && !self.runs.is_empty() {
+        let may_copy = self.generations == Generations::OfStarts;
+        if may_copy && self.storages.len() == 1 && !self.runs.is_empty() {
             add(Action::Copy, 1);
         }
         for storage in (0..self.storages.len()).filter(|_| !self.has_damaged) {
@@ -319,9 +322,14 @@ impl World {
         };
         let first = self.storages[storage].next_epoch();
         self.storages[storage].remove_incomplete();
-        let generation = Generation(self.runs.len() as u64 + 1);
-        let Restored { epoch, .. } = restored;
-        let start = Start { generation, processes, restored: epoch, broken: self.broken };
+        let number = self.runs.len();
+        let of_checkpoints =
+            self.generations == Generations::OfCheckpoints || self.broken == Some(Broken::SharedGenerations);
+        let generation = match of_checkpoints {
+            true => Generation(restored.generation.0 + 1),
+            false => Generation(number as u64 + 1),
+        };
+        let start = Start { number, generation, processes, restored: restored.epoch, broken: self.broken };
         let rules = Rules {
             workers: usize::from(processes),
             processes: usize::from(processes),
@@ -370,8 +378,8 @@ impl World {
                 });
             }
             Step::Cut(epoch, partitions, outbox) => {
-                let (shard, writer) = (process.shard, run.start.generation);
-                let snapshot = Snapshot { partitions, shard, outbox, writer };
+                let (shard, Start { number: writer, generation, .. }) = (process.shard, run.start);
+                let snapshot = Snapshot { partitions, shard, outbox, generation, writer };
                 let place = place(self.broken, epoch, index as u16, writer);
                 let storage = &mut self.storages[run.storage];
                 if storage.manifests.values().any(|manifest| manifest.snapshots.contains(&place)) {
@@ -402,11 +410,13 @@ impl World {
         let restored = run.start.restored;
         for (shard, marker) in self.broker.all_markers() {
             let delivered = marker.delivered.map(|delivered| delivered.epoch);
-            if marker.generation < run.start.generation && delivered > restored {
+            // What a later start has delivered, this one cannot know; it is fenced.
+            let is_of_earlier = ((marker.run.0 >> 16) as usize) < number;
+            if is_of_earlier && delivered > restored {
                 return Err(format!("run {number} goes on from {restored:?}, and {shard} has delivered {delivered:?}"));
             }
         }
-        self.recovered = self.recovered.max(Some(run.start.generation));
+        self.recovered = self.recovered.max(Some(number));
         Ok(())
     }
 
@@ -430,7 +440,7 @@ impl World {
     fn publish(&mut self, number: usize) -> Result<(), Violation> {
         let run = &mut self.runs[number];
         let Some((epoch, workers)) = run.to_publish.take() else { return Ok(()) };
-        let writer = run.start.generation;
+        let Start { number: writer, generation, .. } = run.start;
         let snapshots = workers.into_iter().map(|worker| place(self.broken, epoch, worker, writer)).collect();
         let shards = run.shards.iter().copied().collect();
         let storage = &mut self.storages[run.storage];
@@ -438,7 +448,7 @@ impl World {
             return Err(format!("run {number} publishes epoch {epoch:?}, which is published"));
         }
         let were = storage.manifests.len();
-        storage.manifests.insert(epoch, Manifest { snapshots, writer, is_damaged: false, shards });
+        storage.manifests.insert(epoch, Manifest { snapshots, generation, writer, is_damaged: false, shards });
         storage.retain();
         if storage.manifests.len() < 2.min(were + 1) {
             return Err(format!("{} checkpoints are left", storage.manifests.len()));
@@ -462,8 +472,8 @@ impl World {
     }
 
     fn complete(&mut self, shard: Shard) -> Result<(), Violation> {
-        let Completed { results, generation } = self.broker.complete(shard);
-        if !results.is_empty() && generation.is_none() {
+        let Completed { results, start } = self.broker.complete(shard);
+        if !results.is_empty() && start.is_none() {
             return Err(format!("{results:?} are visible without a marker"));
         }
         for result in results {
@@ -474,8 +484,8 @@ impl World {
             if !self.expected.contains(&result) {
                 return Err(format!("{result:?} is wrong"));
             }
-            if generation < self.recovered {
-                return Err(format!("{generation:?} has written after {:?} has recovered", self.recovered));
+            if start < self.recovered {
+                return Err(format!("run {start:?} has written after run {:?} has recovered", self.recovered));
             }
             self.visible.push(result);
         }
@@ -504,6 +514,6 @@ fn is_fault(action: Action) -> bool {
     }
 }
 
-fn place(broken: Option<Broken>, epoch: Epoch, worker: u16, writer: Generation) -> Place {
+fn place(broken: Option<Broken>, epoch: Epoch, worker: u16, writer: Writer) -> Place {
     (epoch, worker, Some(writer).filter(|_| broken != Some(Broken::SharedPlaces)))
 }
