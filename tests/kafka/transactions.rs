@@ -109,7 +109,9 @@ impl<'a> Job<'a> {
     fn mark(&self, shard: &str, epoch: u64, chunk: u64, outbox: &[Vec<u8>]) {
         let outbox = OutboxFingerprint::of(outbox).0;
         let key = format!(r#"{{"job":"{}","shard":"{shard}"}}"#, self.name);
-        let value = format!(r#"{{"epoch":{epoch},"chunk":{chunk},"generation":1,"run":"1","outbox":"{outbox:016x}"}}"#);
+        let value = format!(
+            r#"{{"epoch":{epoch},"chunk":{chunk},"outbox":"{outbox:016x}","by":1,"generation":1,"run":"1","ready":true}}"#
+        );
         let record = TestRecord { key: Some(key.into()), ..TestRecord::to(0, value) };
         self.broker.produce(&self.progress(), "none", [record]);
     }
