@@ -49,6 +49,7 @@ struct Shared {
     activators: Vec<Activator>,
     has_said_finished: bool,
     has_said_stopping: bool,
+    can_cut: bool,
 }
 
 impl WorkerEpochs {
@@ -137,6 +138,16 @@ impl WorkerEpochs {
         if !std::mem::replace(&mut shared.has_said_finished, true) {
             shared.to_say.push_back(Word::Finished(self.worker));
         }
+    }
+
+    /// The source knows all its partitions: from now on it can cut.
+    pub fn source_can_cut(&self) {
+        self.shared.borrow_mut().can_cut = true;
+    }
+
+    /// Whether it does.
+    pub fn can_cut(&self) -> bool {
+        self.shared.borrow().can_cut
     }
 
     /// Says that this process was asked to end.

@@ -2,8 +2,13 @@
 
 use super::checkout;
 use super::sample::Job;
-use llm_optimizer_processor::checkpoint::{CheckpointStore, Contents, Restored, Selection, Table};
+use llm_optimizer_processor::ProcessorResult;
+use llm_optimizer_processor::checkpoint::{
+    CheckpointStore, Contents, Manifest, Restored, Selection, Table, key_groups_of,
+};
+use llm_optimizer_processor::event::WorkerIndex;
 use llm_optimizer_processor::time::Epoch;
+use std::path::Path;
 
 const EPOCH: u64 = 3;
 
@@ -47,5 +52,27 @@ fn version_1_is_gone_on_from_at_any_number_of_workers() {
         job.checkpoint_of_all(EPOCH).unwrap();
         let again = Contents::read(&job.store, Epoch::new(EPOCH), &Selection::default()).unwrap();
         assert_eq!(told(&again), told(&fixture), "{workers} workers");
+    }
+}
+
+impl Job {
+    /// With windows that go on from a checkpoint, and no events.
+    pub fn restored(state: &Path, checkpoints: &Path, workers: usize, from: &Restored) -> Job {
+        let mut job = Self::with_windows(state, checkpoints, workers);
+        for (index, worker) in job.workers.iter_mut().enumerate() {
+            let groups = key_groups_of(WorkerIndex(index as u32), workers);
+            for windows in &mut worker.windows {
+                let definition = windows.definition();
+                let restore = |key: &[u8], value: &[u8]| windows.restore(key, value);
+                from.windows(definition, groups.clone(), restore).expect("records of windows");
+                windows.finish_restore().expect("records that fit together");
+            }
+        }
+        job
+    }
+
+    /// Each worker writes all that it has, then all is published.
+    pub fn checkpoint_of_all(&mut self, epoch: u64) -> ProcessorResult<Manifest> {
+        self.checkpoint_of(Epoch::new(epoch), |windows, _, _, _| windows.change_all())
     }
 }

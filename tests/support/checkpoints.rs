@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use llm_optimizer_processor::checkpoint::{
     AggregationSummary, Changes, CheckpointStore, DefinitionSummary, FORMAT_VERSION, JobFingerprint, KnownFiles,
-    Manifest, OutboxKey, PartitionCut, Restored, SinkFile, SinkNames, SinkShard, WorkerSnapshot, WorkerStore,
-    delete_outbox, key_groups_of, put_cut, put_outbox,
+    Manifest, OutboxKey, PartitionCut, SinkFile, SinkNames, SinkShard, WorkerSnapshot, WorkerStore, delete_outbox,
+    put_cut, put_outbox,
 };
 use llm_optimizer_processor::config::{self, WindowDefinition};
 use llm_optimizer_processor::event::{
@@ -45,7 +45,7 @@ pub struct Job {
 pub struct Worker {
     pub store: WorkerStore,
     pub known: KnownFiles,
-    windows: Vec<WindowState>,
+    pub windows: Vec<WindowState>,
 }
 
 impl Job {
@@ -69,32 +69,13 @@ impl Job {
         job
     }
 
-    /// With windows that go on from a checkpoint, and no events.
-    pub fn restored(state: &Path, checkpoints: &Path, workers: usize, from: &Restored) -> Job {
-        let mut job = Self::with_windows(state, checkpoints, workers);
-        for (index, worker) in job.workers.iter_mut().enumerate() {
-            let groups = key_groups_of(WorkerIndex(index as u32), workers);
-            for windows in &mut worker.windows {
-                let definition = windows.definition();
-                let restore = |key: &[u8], value: &[u8]| windows.restore(key, value);
-                from.windows(definition, groups.clone(), restore).expect("records of windows");
-                windows.finish_restore().expect("records that fit together");
-            }
-        }
-        job
-    }
-
     /// Each worker lives through an epoch and writes what it has changed, then all is published.
     pub fn checkpoint(&mut self, epoch: u64) -> ProcessorResult<Manifest> {
         self.checkpoint_of(Epoch::new(epoch), live_through)
     }
 
-    /// Each worker writes all that it has, then all is published.
-    pub fn checkpoint_of_all(&mut self, epoch: u64) -> ProcessorResult<Manifest> {
-        self.checkpoint_of(Epoch::new(epoch), |windows, _, _, _| windows.change_all())
-    }
-
-    fn checkpoint_of(
+    /// The same, with what `live` does to the windows of each worker.
+    pub fn checkpoint_of(
         &mut self,
         epoch: Epoch,
         live: impl Fn(&mut WindowState, Epoch, WorkerIndex, usize),
