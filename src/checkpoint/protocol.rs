@@ -5,13 +5,16 @@
 //! about it. A run *owns* a shard from the moment when its first marker is the shard's last one; that one delivers nothing.
 //! Whoever finds a marker that is neither the one it knew nor the one it was writing has lost the shard to another run.
 //!
-//! A start has a [`Generation`], one higher than that of the checkpoint it goes on from and the same in all its processes; [`RunId`] tells
-//! two starts from one checkpoint apart. The [`OutboxFingerprint`] tells apart two checkpoints of the same epoch: a run that was
-//! fenced off may have published one, and its successor another. A chunk number means nothing without it.
+//! A start has a [`Generation`], higher than that of the checkpoint it goes on from and the same in all its processes; [`RunId`]
+//! tells two starts from one checkpoint apart. The [`OutboxFingerprint`] tells apart two checkpoints of the same epoch: where a job
+//! is started from a copy of its checkpoints, a run that was fenced off may have published one, and its successor another. A chunk
+//! number means nothing without it. For the same reason a checkpoint is of no use any more when a start that is later than the one
+//! that published it has delivered something else than its outbox.
 //!
 //! The order of things, which the functions here rely on:
 //! 1. a run fences its shards *before* it reads the markers that it decides by;
-//! 2. it writes its first markers, and looks whether other runs have, *before* it delivers anything;
+//! 2. all its processes write their first markers, look whether other runs have, and are ready, *before* any of them delivers
+//!    anything;
 //! 3. an epoch is published when all workers have reported, and delivered only after that;
 //! 4. the next epoch is announced when the last is delivered everywhere, so that one outbox at most is on its way.
 //!
@@ -52,6 +55,8 @@ pub struct Delivered {
     pub chunks: u32,
     /// Whose chunks they are.
     pub outbox: OutboxFingerprint,
+    /// The start that made the last of them visible.
+    pub by: Generation,
 }
 
 /// What is written in the transaction that makes a chunk visible.
@@ -63,6 +68,8 @@ pub struct Marker {
     pub generation: Generation,
     /// The same, unmistakable.
     pub run: RunId,
+    /// Its process has fenced all that it is to fence, and found nothing that forbids the start.
+    pub ready: bool,
 }
 
 /// The last marker of each shard of a job.
@@ -80,12 +87,14 @@ pub enum Refusal {
         /// The checkpoint that was restored.
         restored: Option<Epoch>,
     },
-    /// The marker counts chunks of another checkpoint of the same epoch.
-    OtherOutbox {
+    /// What was delivered last is of another checkpoint than the restored one and those before it.
+    OtherCheckpoint {
         /// The shard.
         shard: Shard,
-        /// The epoch of both.
-        epoch: Epoch,
+        /// The epoch of what was delivered.
+        delivered: Epoch,
+        /// The checkpoint that was restored.
+        restored: Epoch,
     },
     /// There are results to deliver, and no marker says which of them are visible.
     NoMarker {
@@ -142,15 +151,24 @@ pub fn refuses_start(own: Generation, restored: Option<Epoch>, markers: &Markers
 }
 
 /// How many chunks of each shard's restored outbox are visible already; the rest is to be sent. `undelivered` has an entry for
-/// each shard that is fenced; `markers` were read after that.
+/// each shard that is fenced; `markers` were read after that. `publisher` is the start that published the restored checkpoint,
+/// where that is known: one of the processes knows it.
 pub fn plan_recovery(
     own: Generation,
     restored: Option<Epoch>,
+    publisher: Option<Generation>,
     undelivered: &BTreeMap<Shard, Undelivered>,
     markers: &Markers,
 ) -> Result<BTreeMap<Shard, u32>, Refusal> {
     if let Some(refusal) = refuses_start(own, restored, markers) {
         return Err(refusal);
+    }
+    if let (Some(restored), Some(publisher)) = (restored, publisher) {
+        for (&shard, delivered) in markers.iter().filter_map(|(shard, marker)| Some((shard, marker.delivered?))) {
+            if delivered.epoch != restored && delivered.by > publisher {
+                return Err(Refusal::OtherCheckpoint { shard, delivered: delivered.epoch, restored });
+            }
+        }
     }
     undelivered.iter().map(|(&shard, &held)| Ok((shard, visible_chunks(shard, restored, held, markers)?))).collect()
 }
@@ -162,7 +180,7 @@ fn visible_chunks(shard: Shard, restored: Option<Epoch>, held: Undelivered, mark
         None => Err(Refusal::NoMarker { shard, restored }),
         Some(marker) => match marker.delivered {
             Some(delivered) if delivered.epoch == restored && delivered.outbox != held.outbox => {
-                Err(Refusal::OtherOutbox { shard, epoch: restored })
+                Err(Refusal::OtherCheckpoint { shard, delivered: restored, restored })
             }
             Some(delivered) if delivered.epoch == restored => Ok(delivered.chunks.min(held.chunks)),
             _ => Ok(0),
@@ -222,6 +240,14 @@ pub fn strangers(
     markers.keys().filter(mine).copied().collect()
 }
 
+/// Whether all processes of a start are ready: before that none of them may deliver anything, as another may find that the start is
+/// to be refused.
+pub fn all_ready(own: Generation, sink: u16, processes: u16, markers: &Markers) -> bool {
+    let is_ready =
+        |process| markers.get(&Shard { sink, process }).is_some_and(|marker| marker.generation == own && marker.ready);
+    (0..processes).all(is_ready)
+}
+
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let number = |epoch: &Epoch| epoch.number();
@@ -243,11 +269,13 @@ impl std::fmt::Display for Refusal {
                 number(delivered),
                 number(delivered)
             ),
-            Refusal::OtherOutbox { shard, epoch } => write!(
+            Refusal::OtherCheckpoint { shard, delivered, restored } => write!(
                 f,
-                "shard {shard} has delivered results of epoch {} from another checkpoint than the restored one of that epoch: \
-                 two runs of the job were at work at once. Start from the other checkpoint, or give the job another name",
-                number(epoch)
+                "shard {shard} has delivered results of epoch {} from a checkpoint that is none of those before the restored \
+                 one, that of epoch {}: two runs of the job were at work at once, from copies of its checkpoints. Start from \
+                 the other copy, or give the job another name",
+                number(delivered),
+                number(restored)
             ),
             Refusal::NoMarker { shard, restored } => write!(
                 f,

@@ -5,17 +5,17 @@ const OTHER: Shard = Shard { sink: 0, process: 0 };
 const START: Generation = Generation(7);
 
 fn delivered(epoch: u64, chunks: u32, outbox: u64) -> Delivered {
-    Delivered { epoch: Epoch::new(epoch), chunks, outbox: OutboxFingerprint(outbox) }
+    Delivered { epoch: Epoch::new(epoch), chunks, outbox: OutboxFingerprint(outbox), by: Generation(6) }
 }
 
 fn marker(delivered: Option<Delivered>, generation: u64) -> Marker {
-    Marker { delivered, generation: Generation(generation), run: RunId(generation) }
+    Marker { delivered, generation: Generation(generation), run: RunId(generation), ready: true }
 }
 
 fn plan(restored: Option<u64>, chunks: u32, found: Option<Marker>) -> Result<u32, Refusal> {
     let held = BTreeMap::from([(SHARD, Undelivered { chunks, outbox: OutboxFingerprint(5) })]);
     let markers: Markers = found.map(|found| (SHARD, found)).into_iter().collect();
-    plan_recovery(START, restored.map(Epoch::new), &held, &markers).map(|plan| plan[&SHARD])
+    plan_recovery(START, restored.map(Epoch::new), Some(Generation(6)), &held, &markers).map(|plan| plan[&SHARD])
 }
 
 #[test]
@@ -35,13 +35,26 @@ fn a_start_that_would_double_or_lose_results_is_refused() {
     let newer = |restored| Refusal::NewerMarker { shard: SHARD, delivered: Epoch::new(5), restored };
     assert_eq!(plan(Some(4), 3, Some(marker(Some(delivered(5, 0, 5)), 6))), Err(newer(restored)));
     assert_eq!(plan(None, 0, Some(marker(Some(delivered(5, 1, 5)), 6))), Err(newer(None)));
-    let other = Refusal::OtherOutbox { shard: SHARD, epoch: Epoch::new(4) };
+    let other = Refusal::OtherCheckpoint { shard: SHARD, delivered: Epoch::new(4), restored: Epoch::new(4) };
     assert_eq!(plan(Some(4), 3, Some(marker(Some(delivered(4, 1, 6)), 6))), Err(other));
     assert_eq!(plan(Some(4), 3, None), Err(Refusal::NoMarker { shard: SHARD, restored: Epoch::new(4) }));
     let later = Refusal::LaterStart { shard: SHARD, found: Generation(8), own: START };
     assert_eq!(plan(Some(4), 3, Some(marker(Some(delivered(4, 1, 5)), 8))), Err(later));
     let markers = Markers::from([(OTHER, marker(Some(delivered(5, 1, 5)), 6))]);
-    assert!(plan_recovery(START, restored, &BTreeMap::new(), &markers).is_err(), "every shard of the job counts");
+    assert!(plan_recovery(START, restored, None, &BTreeMap::new(), &markers).is_err(), "every shard of the job counts");
+}
+
+#[test]
+fn a_checkpoint_that_another_start_has_gone_past_is_refused() {
+    let held = BTreeMap::from([(SHARD, Undelivered { chunks: 1, outbox: OutboxFingerprint(5) })]);
+    let plan = |publisher, delivered| {
+        let markers = Markers::from([(OTHER, marker(Some(delivered), 6)), (SHARD, marker(None, 6))]);
+        plan_recovery(START, Some(Epoch::new(4)), Some(Generation(publisher)), &held, &markers).map(|_| ())
+    };
+    assert_eq!(plan(6, delivered(3, 1, 9)), Ok(()), "what came before it");
+    let refusal = Refusal::OtherCheckpoint { shard: OTHER, delivered: Epoch::new(3), restored: Epoch::new(4) };
+    assert_eq!(plan(5, delivered(3, 1, 9)), Err(refusal), "a later start has delivered something else");
+    assert_eq!(plan(5, delivered(4, 1, 9)), Ok(()), "its own outbox: looked at by who holds it");
 }
 
 #[test]
@@ -85,6 +98,19 @@ fn shards_that_no_manifest_knows_are_fenced_by_one_process() {
     assert_eq!((of(0, 2, &[]), of(1, 2, &[])), (vec![2, 4], vec![3]));
     assert_eq!(of(0, 2, &[shard(0, 2)]), [4]);
     assert_eq!(of(0, 9, &[]), [0u16; 0]);
+}
+
+#[test]
+fn a_start_delivers_when_all_its_processes_are_ready() {
+    let of = |list: &[(u16, u64, bool)]| {
+        let one = |&(process, start, ready): &(u16, u64, bool)| {
+            (Shard { sink: 0, process }, Marker { ready, ..marker(None, start) })
+        };
+        all_ready(START, 0, 2, &list.iter().map(one).collect())
+    };
+    assert!(of(&[(0, 7, true), (1, 7, true)]) && of(&[(0, 7, true), (1, 7, true), (5, 6, true)]));
+    assert!(!of(&[]) && !of(&[(0, 7, true)]), "one has not begun");
+    assert!(!of(&[(0, 7, true), (1, 6, true)]) && !of(&[(0, 7, true), (1, 7, false)]));
 }
 
 #[test]

@@ -53,6 +53,10 @@ impl<'a> Job<'a> {
     }
 
     fn open(&self) -> ProcessorResult<Running> {
+        self.open_as(ProcessIdentity::ALONE)
+    }
+
+    fn open_as(&self, process: ProcessIdentity) -> ProcessorResult<Running> {
         let config = ProducerConfig {
             bootstrap_servers: self.broker.servers().to_owned(),
             result_topic: self.topic.clone(),
@@ -61,7 +65,7 @@ impl<'a> Job<'a> {
             retries: None,
             properties: self.properties.clone(),
         };
-        let mut sink = SinkSpec::Kafka(config).build_for(&self.name, ProcessIdentity::ALONE, Delivery::ExactlyOnce)?;
+        let mut sink = SinkSpec::Kafka(config).build_for(&self.name, process, Delivery::ExactlyOnce)?;
         let context = SinkContext::new("kafka", Arc::new(NoObserver), Control::new());
         sink.open(context.clone())?;
         Ok(Running { sink, context })
@@ -105,7 +109,9 @@ impl<'a> Job<'a> {
     fn mark(&self, shard: &str, epoch: u64, chunk: u64, outbox: &[Vec<u8>]) {
         let outbox = OutboxFingerprint::of(outbox).0;
         let key = format!(r#"{{"job":"{}","shard":"{shard}"}}"#, self.name);
-        let value = format!(r#"{{"epoch":{epoch},"chunk":{chunk},"generation":1,"run":"1","outbox":"{outbox:016x}"}}"#);
+        let value = format!(
+            r#"{{"epoch":{epoch},"chunk":{chunk},"outbox":"{outbox:016x}","by":1,"generation":1,"run":"1","ready":true}}"#
+        );
         let record = TestRecord { key: Some(key.into()), ..TestRecord::to(0, value) };
         self.broker.produce(&self.progress(), "none", [record]);
     }
@@ -208,7 +214,7 @@ fn results_are_seen_when_their_epoch_is_committed_and_not_before() {
     assert_eq!(job.seen(), (0..MANY).collect::<Vec<_>>());
     assert_eq!(job.markers(), [("0-0".to_owned(), (Some(0), 3))].into());
     run.deliver(1, []).unwrap();
-    assert_eq!(job.markers(), [("0-0".to_owned(), (Some(1), 0))].into(), "an epoch without results is marked");
+    assert_eq!(job.markers(), [("0-0".to_owned(), (Some(1), 1))].into(), "an epoch without results is marked");
 
     let mut retracted = row(7);
     retracted.op = ResultOp::Retract;
@@ -276,7 +282,7 @@ fn of_two_runs_the_later_one_wins_and_nothing_of_the_other_is_seen() {
     zombie.write(100..110);
     zombie.sink.prepare(Epoch::new(1)).unwrap();
     let other = refusal(job.open().unwrap().sink.recover(recovery(2, Some(0), &[])));
-    assert!(other.contains("delivered results of epoch 0 from another checkpoint"), "{other}");
+    assert!(other.contains("delivered results of epoch 0 from a checkpoint that is none of those before"), "{other}");
     zombie.sink.prepare(Epoch::new(1)).unwrap();
     let mut run = job.start(recovery(2, Some(0), &outbox));
     let reason = refusal(zombie.sink.commit(Epoch::new(1)));
@@ -371,6 +377,32 @@ fn a_smaller_cluster_takes_over_what_a_larger_one_left() {
     run.deliver(2, [100]).unwrap();
     assert_eq!(job.seen().len(), expected.len() + 1);
     job.no_transaction_is_open();
+}
+
+#[test]
+fn processes_of_a_start_wait_for_each_other_and_a_later_start_alone_fences_both() {
+    let job = Job::new(Broker::shared());
+    let mut processes = [0, 1].map(|index| job.open_as(ProcessIdentity { index, count: 2 }).unwrap());
+    let [first, second] = &mut processes;
+    let of =
+        |process| SinkRecovery { shard: Shard { sink: 0, process }, prepared: Vec::new(), ..recovery(1, None, &[]) };
+    let context = first.context.clone();
+    std::thread::scope(|scope| {
+        let recovering = scope.spawn(|| first.sink.recover(of(0)));
+        wait_until("it says that it waits", || {
+            context.trouble().is_some_and(|trouble| trouble.reason.contains("not all 2 processes are ready"))
+        });
+        assert!(!recovering.is_finished());
+        second.sink.recover(of(1)).unwrap();
+        recovering.join().unwrap().unwrap();
+    });
+    // The other start died before its first checkpoint: no manifest knows its second process.
+    let mut alone = job.start(recovery(2, None, &[]));
+    refusal(first.deliver(0, [100]));
+    refusal(second.deliver(0, [101]));
+    alone.deliver(0, [1]).unwrap();
+    assert_eq!(job.seen(), [1]);
+    assert_eq!(job.markers(), [("0-0".to_owned(), (Some(0), 1)), ("0-1".to_owned(), (None, 0))].into());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! follows from readers of committed records. Broken rules of clients show here only as wrong results, as in reality.
 
 use llm_optimizer_processor::checkpoint::protocol::{Marker, Markers};
-use llm_optimizer_processor::sink::{Generation, Shard};
+use llm_optimizer_processor::sink::Shard;
 use std::collections::BTreeMap;
 
 /// A result: of a partition, the how-many-eth, and its value.
@@ -76,7 +76,8 @@ struct Open {
 /// What a completed transaction made visible.
 pub struct Completed {
     pub results: Vec<Outcome>,
-    pub generation: Option<Generation>,
+    /// Of which start.
+    pub start: Option<usize>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -180,9 +181,9 @@ impl Broker {
         let id = self.ids.entry(shard).or_default();
         id.has_committed = true;
         let open = id.open.take().unwrap_or_default();
-        let generation = open.entries.first().map(|&entry| self.progress[entry].marker.generation);
+        let start = open.entries.first().map(|&entry| (self.progress[entry].marker.run.0 >> 16) as usize);
         open.entries.iter().for_each(|&entry| self.progress[entry].fate = Fate::Committed);
-        Completed { results: open.results, generation }
+        Completed { results: open.results, start }
     }
 
     /// The broker's patience with an open transaction ends.

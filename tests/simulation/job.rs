@@ -7,7 +7,7 @@ use llm_optimizer_processor::time::Epoch;
 use std::collections::BTreeMap;
 
 pub const PARTITIONS: u8 = 3;
-const EVENTS: u8 = 8;
+const EVENTS: u8 = 6;
 /// So many events make a result.
 const OF_RESULT: u8 = 2;
 /// So many results at most are a chunk.
@@ -49,18 +49,23 @@ pub struct Snapshot {
     pub partitions: BTreeMap<u8, Partition>,
     pub shard: Shard,
     pub outbox: Vec<Vec<Outcome>>,
+    pub generation: Generation,
     /// Who wrote it: by the checksums in the manifest it is found out where it is not who should have.
-    pub writer: Generation,
+    pub writer: Writer,
 }
 
+/// A start, by its number.
+pub type Writer = usize;
+
 /// Where a snapshot is: epoch, worker, and the start that wrote it where the names of directories say it.
-pub type Place = (Epoch, u16, Option<Generation>);
+pub type Place = (Epoch, u16, Option<Writer>);
 
 /// A published checkpoint.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     pub snapshots: Vec<Place>,
-    pub writer: Generation,
+    pub generation: Generation,
+    pub writer: Writer,
     pub is_damaged: bool,
     pub shards: Vec<Shard>,
 }
@@ -76,8 +81,10 @@ pub struct Storage {
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
     pub epoch: Option<Epoch>,
+    pub generation: Generation,
     pub partitions: BTreeMap<u8, Partition>,
-    pub outboxes: BTreeMap<Shard, Vec<Vec<Outcome>>>,
+    /// With who published them.
+    pub outboxes: BTreeMap<Shard, (Generation, Vec<Vec<Outcome>>)>,
     pub shards: Vec<Shard>,
 }
 
@@ -91,10 +98,11 @@ impl Storage {
     pub fn restore(&self) -> Option<Restored> {
         let sound = self.manifests.iter().rev().find(|(_, manifest)| self.is_sound(manifest));
         let Some((&epoch, manifest)) = sound else { return self.manifests.is_empty().then(Restored::default) };
-        let mut restored = Restored { epoch: Some(epoch), shards: manifest.shards.clone(), ..Restored::default() };
+        let (epoch, generation, shards) = (Some(epoch), manifest.generation, manifest.shards.clone());
+        let mut restored = Restored { epoch, generation, shards, ..Restored::default() };
         for snapshot in manifest.snapshots.iter().map(|place| &self.snapshots[place]) {
             restored.partitions.extend(&snapshot.partitions);
-            restored.outboxes.insert(snapshot.shard, snapshot.outbox.clone());
+            restored.outboxes.insert(snapshot.shard, (snapshot.generation, snapshot.outbox.clone()));
         }
         Some(restored)
     }
@@ -119,17 +127,18 @@ impl Storage {
     }
 }
 
-/// As the sink cuts an epoch into chunks.
+/// As the sink cuts an epoch into chunks: there is one at least.
 pub fn chunks(results: &[Outcome]) -> Vec<Vec<Outcome>> {
-    results.chunks(CHUNK).map(<[Outcome]>::to_vec).collect()
+    match results.is_empty() {
+        true => vec![Vec::new()],
+        false => results.chunks(CHUNK).map(<[Outcome]>::to_vec).collect(),
+    }
 }
 
-pub fn fingerprint(outbox: &[Vec<Outcome>]) -> OutboxFingerprint {
+pub fn fingerprint(by: Generation, outbox: &[Vec<Outcome>]) -> OutboxFingerprint {
     let bytes = |chunk: &Vec<Outcome>| -> Vec<u8> {
-        chunk
-            .iter()
-            .flat_map(|result| [&[result.partition, result.number][..], &result.sum.to_le_bytes()].concat())
-            .collect()
+        let of = |result: &Outcome| [&[result.partition, result.number][..], &result.sum.to_le_bytes()].concat();
+        by.0.to_le_bytes().into_iter().chain(chunk.iter().flat_map(of)).collect()
     };
     OutboxFingerprint::of(&outbox.iter().map(bytes).collect::<Vec<_>>())
 }

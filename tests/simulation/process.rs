@@ -7,8 +7,8 @@ use crate::broker::{Answer, Outcome, Request};
 use crate::job::{Partition, Restored, chunks, fingerprint};
 use crate::rules::Broken;
 use llm_optimizer_processor::checkpoint::protocol::{
-    AfterDoubt, Delivered, Marker, Markers, OutboxFingerprint, Refusal, RunId, Undelivered, after_doubt, plan_recovery,
-    refuses_start, strangers, superseded,
+    AfterDoubt, Delivered, Marker, Markers, OutboxFingerprint, Refusal, RunId, Undelivered, after_doubt, all_ready,
+    plan_recovery, refuses_start, strangers, superseded,
 };
 use llm_optimizer_processor::sink::{Generation, Shard};
 use llm_optimizer_processor::time::Epoch;
@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What all processes of a run have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
+    /// Which of all.
+    pub number: usize,
     pub generation: Generation,
     pub processes: u16,
     pub restored: Option<Epoch>,
@@ -42,6 +44,8 @@ enum Phase {
     Plan,
     Claim(usize),
     LookAround,
+    SetReady,
+    Wait,
     SendRestored,
     Running,
 }
@@ -49,6 +53,7 @@ enum Phase {
 #[derive(Clone, Debug, Default)]
 struct Outbox {
     epoch: Option<Epoch>,
+    by: Generation,
     chunks: Vec<Vec<Outcome>>,
     visible: usize,
 }
@@ -100,11 +105,12 @@ impl Process {
     pub fn new(index: u16, start: Start, restored: &Restored) -> Self {
         let shard = Shard { sink: 0, process: index };
         let mine = |other: &Shard| other.process % start.processes == index;
-        let outbox = |chunks: Vec<Vec<Outcome>>| Outbox { epoch: start.restored, chunks, visible: 0 };
-        let mut outboxes = BTreeMap::from([(shard, outbox(Vec::new()))]);
-        outboxes.extend(restored.shards.iter().filter(|shard| mine(shard)).map(|shard| (*shard, outbox(Vec::new()))));
+        let outbox = |by, chunks: Vec<Vec<Outcome>>| Outbox { epoch: start.restored, by, chunks, visible: 0 };
+        let empty = || outbox(Generation(0), Vec::new());
+        let mut outboxes = BTreeMap::from([(shard, empty())]);
+        outboxes.extend(restored.shards.iter().filter(|shard| mine(shard)).map(|shard| (*shard, empty())));
         let held = restored.outboxes.iter().filter(|(shard, _)| mine(shard));
-        outboxes.extend(held.map(|(shard, chunks)| (*shard, outbox(chunks.clone()))));
+        outboxes.extend(held.map(|(shard, (by, chunks))| (*shard, outbox(*by, chunks.clone()))));
         let partitions = (0..crate::job::PARTITIONS).filter(|number| u16::from(*number) % start.processes == index);
         let partition = |number| (number, restored.partitions.get(&number).copied().unwrap_or_default());
         Process {
@@ -161,7 +167,7 @@ impl Process {
                 let shard = self.new[at];
                 self.phase = Phase::Claim(at + 1);
                 let delivered = self.known.get(&shard).and_then(|marker| marker.delivered);
-                self.begin(shard, Vec::new(), delivered);
+                self.begin(shard, Vec::new(), delivered, false);
                 Step::Done
             }
             Phase::Claim(_) if self.is_broken(Broken::NoLookAround) => {
@@ -172,7 +178,13 @@ impl Process {
                 self.phase = Phase::LookAround;
                 Step::Done
             }
-            Phase::LookAround => Step::Request(self.read_end()),
+            Phase::LookAround | Phase::Wait => Step::Request(self.read_end()),
+            Phase::SetReady => {
+                self.phase = Phase::Wait;
+                let delivered = self.known.get(&self.shard).and_then(|marker| marker.delivered);
+                self.begin(self.shard, Vec::new(), delivered, true);
+                Step::Done
+            }
             Phase::SendRestored => {
                 let next = self.outboxes.iter().find(|(_, outbox)| outbox.visible < outbox.chunks.len());
                 match next.map(|(shard, _)| *shard) {
@@ -190,31 +202,22 @@ impl Process {
     }
 
     fn run(&mut self, announced: Option<Epoch>, published: Option<Epoch>) -> Step {
-        let may_deliver = match self.is_broken(Broken::DeliverBeforePublished) {
-            true => self.cut.is_some(),
-            false => published.is_some() && published == self.cut,
-        };
-        if may_deliver && self.committed != self.cut {
-            let Some(epoch) = self.cut else { return Step::Nothing };
+        let is_published = published.is_some() && published == self.cut;
+        if (is_published || self.is_broken(Broken::DeliverBeforePublished)) && self.committed != self.cut {
             let outbox = &self.outboxes[&self.shard];
-            let marked =
-                self.known.get(&self.shard).and_then(|marker| marker.delivered).map(|delivered| delivered.epoch);
             if outbox.visible < outbox.chunks.len() {
                 self.begin_chunk(self.shard);
                 return Step::Done;
             }
-            if outbox.chunks.is_empty() && marked != Some(epoch) {
-                let delivered = Delivered { epoch, chunks: 0, outbox: fingerprint(&[]) };
-                self.begin(self.shard, Vec::new(), Some(delivered));
-                return Step::Done;
+            if let Some(epoch) = published.filter(|_| is_published) {
+                self.outboxes.insert(self.shard, Outbox::default());
+                self.committed = Some(epoch);
+                return Step::Committed(epoch);
             }
-            self.outboxes.insert(self.shard, Outbox::default());
-            self.committed = Some(epoch);
-            return Step::Committed(epoch);
         }
         if let Some(epoch) = announced.filter(|epoch| self.cut.is_none_or(|cut| *epoch > cut)) {
             let outbox = self.outboxes.entry(self.shard).or_default();
-            outbox.epoch = Some(epoch);
+            (outbox.epoch, outbox.by) = (Some(epoch), self.start.generation);
             outbox.chunks.extend(chunks(&std::mem::take(&mut self.gathered)));
             self.cut = Some(epoch);
             return Step::Cut(epoch, self.partitions.clone(), outbox.chunks.clone());
@@ -232,14 +235,15 @@ impl Process {
         let delivered = outbox.epoch.map(|epoch| Delivered {
             epoch,
             chunks: outbox.visible as u32,
-            outbox: fingerprint(&outbox.chunks),
+            outbox: fingerprint(outbox.by, &outbox.chunks),
+            by: self.start.generation,
         });
-        self.begin(shard, results, delivered);
+        self.begin(shard, results, delivered, true);
     }
 
-    fn begin(&mut self, shard: Shard, results: Vec<Outcome>, delivered: Option<Delivered>) {
-        let run = RunId(self.start.generation.0 << 16 | u64::from(self.shard.process));
-        let marker = Marker { delivered, generation: self.start.generation, run };
+    fn begin(&mut self, shard: Shard, results: Vec<Outcome>, delivered: Option<Delivered>, ready: bool) {
+        let run = RunId((self.start.number as u64) << 16 | u64::from(self.shard.process));
+        let marker = Marker { delivered, generation: self.start.generation, run, ready };
         let stage = if results.is_empty() { Stage::Mark } else { Stage::Send };
         self.transaction = Some(Transaction { shard, results, marker, stage, commits: 0 });
     }
@@ -313,6 +317,14 @@ impl Process {
                 Ok(())
             }
             (Phase::LookAround, Answer::Markers(markers)) => self.look(markers),
+            (Phase::Wait, Answer::Markers(markers)) => {
+                let Start { generation, processes, restored, .. } = self.start;
+                refuses_start(generation, restored, &markers).map_or(Ok(()), Err)?;
+                if all_ready(generation, 0, processes, &markers) {
+                    self.phase = Phase::SendRestored;
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -328,7 +340,8 @@ impl Process {
         }
         self.new = self.outboxes.keys().filter(|shard| !self.fenced.contains(shard)).copied().collect();
         self.phase = match self.new.is_empty() {
-            true => Phase::SendRestored,
+            true if processes == 1 || self.is_broken(Broken::NoBarrier) => Phase::SendRestored,
+            true => Phase::SetReady,
             false if self.is_broken(Broken::FenceAfterReading) => Phase::Plan,
             false => Phase::Fence(0),
         };
@@ -344,7 +357,9 @@ impl Process {
                 marker.delivered = marker.delivered.map(|delivered| Delivered { outbox, ..delivered });
             }
         }
-        let plan = plan_recovery(self.start.generation, self.start.restored, &held, &markers)?;
+        let held_by = self.outboxes.values().find(|outbox| !outbox.chunks.is_empty()).map(|outbox| outbox.by);
+        let publisher = held_by.filter(|_| !self.is_broken(Broken::IgnorePublisher));
+        let plan = plan_recovery(self.start.generation, self.start.restored, publisher, &held, &markers)?;
         let ignored = self.is_broken(Broken::IgnoreMarkers);
         for (shard, visible) in plan {
             let outbox = self.outboxes.get_mut(&shard).expect("planned for those that are there");
@@ -354,8 +369,8 @@ impl Process {
     }
 
     fn held(&self, shard: Shard) -> Undelivered {
-        let chunks = &self.outboxes[&shard].chunks;
-        Undelivered { chunks: chunks.len() as u32, outbox: fingerprint(chunks) }
+        let Outbox { by, chunks, .. } = &self.outboxes[&shard];
+        Undelivered { chunks: chunks.len() as u32, outbox: fingerprint(*by, chunks) }
     }
 
     fn begin_claims(&mut self) {

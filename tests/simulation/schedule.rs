@@ -1,7 +1,7 @@
 //! Schedules: made from a seed, run, and made smaller.
 
-use crate::rules::Broken;
-use crate::world::{Action, Violation, World};
+use crate::rules::{Broken, Generations};
+use crate::world::{Action, Odds, Violation, World};
 use std::fmt;
 
 /// So many things happen, while things go wrong.
@@ -9,10 +9,10 @@ const STEPS: std::ops::Range<u64> = 40..400;
 /// So many more are enough to come to an end.
 const ENOUGH: usize = 4_000;
 
-/// Which of the things that may happen does, one after the other.
-#[derive(Clone, Debug)]
+/// What happens, one after the other; what is not possible when it is its turn is left out.
 pub struct Schedule {
-    choices: Vec<u32>,
+    generations: Generations,
+    actions: Vec<Action>,
 }
 
 /// A schedule that goes wrong.
@@ -43,29 +43,73 @@ impl Random {
     }
 }
 
-impl Schedule {
-    pub fn of_seed(seed: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
-        let steps = STEPS.start + random.next() % (STEPS.end - STEPS.start);
-        Schedule { choices: (0..steps).map(|_| random.next() as u32).collect() }
+/// Runs the schedule of a seed. The error has what happened.
+pub fn run_seed(seed: u64, broken: Option<Broken>) -> Result<(), Schedule> {
+    let all_alike = broken.is_some() || seed.is_multiple_of(2);
+    let generations = if all_alike { Generations::OfStarts } else { Generations::OfCheckpoints };
+    let mut random = Random(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+    let steps = STEPS.start + random.next() % (STEPS.end - STEPS.start);
+    let calm = [1, 2, 5, 12][(random.next() % 4) as usize];
+    let odds = Odds { calm, awake: [1, 2 * calm][(random.next() % 2) as usize] };
+    let mut world = World::new(generations, broken);
+    let mut schedule = Schedule { generations, actions: Vec::new() };
+    let mut possible = Vec::new();
+    let mut result = Ok(());
+    for _ in 0..steps {
+        world.actions(Some(odds), &mut possible);
+        let Some(action) = choose(&possible, random.next() as u32) else { continue };
+        schedule.actions.push(action);
+        result = world.act(action);
+        if result.is_err() {
+            break;
+        }
     }
+    result.and_then(|()| come_to_an_end(&mut world)).map_err(|_| schedule)
+}
 
-    pub fn run(&self, broken: Option<Broken>) -> Result<(), Failure> {
-        let mut world = World::new(broken);
-        let result = self.go_wrong(&mut world).and_then(|()| come_to_an_end(&mut world));
-        let chosen = self.choices.len();
+impl Schedule {
+    fn run(&self, broken: Option<Broken>) -> Result<(), Failure> {
+        let mut world = World::new(self.generations, broken);
+        let mut chosen = 0;
+        let result = self.go_wrong(&mut world, &mut chosen).and_then(|()| come_to_an_end(&mut world));
         result.map_err(|violation| Failure { violation, story: std::mem::take(&mut world.story), chosen })
     }
 
-    fn go_wrong(&self, world: &mut World) -> Result<(), Violation> {
-        let mut actions = Vec::new();
-        for choice in &self.choices {
-            world.actions(true, &mut actions);
-            if let Some(action) = choose(&actions, *choice) {
-                world.act(action)?;
+    fn go_wrong(&self, world: &mut World, chosen: &mut usize) -> Result<(), Violation> {
+        let mut possible = Vec::new();
+        for action in &self.actions {
+            world.actions(Some(Odds { calm: 1, awake: 1 }), &mut possible);
+            if possible.iter().any(|(other, _)| other == action) {
+                *chosen += 1;
+                world.act(*action)?;
             }
         }
         Ok(())
+    }
+
+    /// Leaves out what is not needed for it to go wrong.
+    pub fn shrink(mut self, broken: Option<Broken>) -> Failure {
+        let mut failure = self.run(broken).expect_err("only what goes wrong is made smaller");
+        loop {
+            let before = self.actions.len();
+            let mut size = before;
+            while size > 0 {
+                let mut at = 0;
+                while at < self.actions.len() {
+                    let mut actions = self.actions.clone();
+                    actions.drain(at..(at + size).min(actions.len()));
+                    let candidate = Schedule { actions, ..self };
+                    match candidate.run(broken) {
+                        Err(found) => (self, failure) = (candidate, found),
+                        Ok(()) => at += size,
+                    }
+                }
+                size /= 2;
+            }
+            if self.actions.len() == before {
+                return failure;
+            }
+        }
     }
 }
 
@@ -95,7 +139,7 @@ fn come_to_an_end(world: &mut World) -> Result<(), Violation> {
             }
             world.try_start(starts, 1 + (starts % 3) as u16);
         }
-        world.actions(false, &mut actions);
+        world.actions(None, &mut actions);
         match choose(&actions, random.next() as u32) {
             None if world.is_finished() => return world.check_end(),
             None => {}
@@ -103,24 +147,4 @@ fn come_to_an_end(world: &mut World) -> Result<(), Violation> {
         }
     }
     Err("the job does not come to its end".to_owned())
-}
-
-/// Leaves out what is not needed for it to go wrong.
-pub fn shrink(schedule: Schedule, broken: Option<Broken>) -> Failure {
-    let mut smallest = schedule;
-    let mut failure = smallest.run(broken).expect_err("only what goes wrong is made smaller");
-    let mut size = smallest.choices.len();
-    while size > 0 {
-        let mut at = 0;
-        while at < smallest.choices.len() {
-            let mut candidate = smallest.clone();
-            candidate.choices.drain(at..(at + size).min(smallest.choices.len()));
-            match candidate.run(broken) {
-                Err(found) => (smallest, failure) = (candidate, found),
-                Ok(()) => at += size,
-            }
-        }
-        size /= 2;
-    }
-    failure
 }

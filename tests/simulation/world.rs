@@ -1,9 +1,9 @@
 //! Everything at once: storages, runs, the broker, and the requests between them; what may happen next, and what must hold.
 
 use crate::broker::{Broker, Completed, Outcome, Request};
-use crate::job::{Manifest, Place, Restored, Snapshot, Storage, all_results};
+use crate::job::{Manifest, Place, Snapshot, Storage, Writer, all_results};
 use crate::process::{Process, Start, Step};
-use crate::rules::Broken;
+use crate::rules::{Broken, Generations};
 use llm_optimizer_processor::checkpoint::{Command, Coordinator, Event, ProcessIndex, Rules};
 use llm_optimizer_processor::event::WorkerIndex;
 use llm_optimizer_processor::sink::{Generation, Shard};
@@ -23,12 +23,12 @@ pub enum Action {
     Coordinate(usize),
     /// The publisher writes the manifest.
     Publish(usize),
-    /// The broker does what was asked, and its answer arrives.
-    Answer(usize),
+    /// The broker does what a process asked, and its answer arrives: the how-many-eth request of it that is on its way.
+    Answer(usize, usize, usize),
     /// The same, and the request will come once more.
-    AnswerAndKeep(usize),
+    AnswerAndKeep(usize, usize, usize),
     /// The answer is lost.
-    AnswerIsLost(usize),
+    AnswerIsLost(usize, usize, usize),
     /// A process does not wait for an answer any longer.
     GiveUp(usize, usize),
     /// A commit that was decided is completed.
@@ -49,6 +49,15 @@ pub enum Action {
     Copy,
     /// The newest checkpoint is damaged.
     Damage(usize),
+}
+
+/// How likely it is that nothing goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Odds {
+    /// How many times likelier than faults everything else is.
+    pub calm: u32,
+    /// How many times likelier than other faults it is that what is stopped goes on.
+    pub awake: u32,
 }
 
 /// A request on its way.
@@ -96,15 +105,17 @@ pub struct World {
     visible: Vec<Outcome>,
     expected: Vec<Outcome>,
     /// The latest start all of whose processes have recovered.
-    recovered: Option<Generation>,
+    recovered: Option<usize>,
+    generations: Generations,
     has_damaged: bool,
     /// What has happened.
     pub story: Vec<String>,
 }
 
 impl World {
-    pub fn new(broken: Option<Broken>) -> Self {
+    pub fn new(generations: Generations, broken: Option<Broken>) -> Self {
         World {
+            generations,
             broken,
             broker: Broker::default(),
             storages: vec![Storage::default()],
@@ -123,15 +134,30 @@ impl World {
         self.runs.iter().any(|run| run.is_finished)
     }
 
-    /// All that may happen, with how likely it is; `faults`: also what nobody wants.
-    pub fn actions(&self, faults: bool, actions: &mut Vec<(Action, u32)>) {
+    /// All that may happen, with how likely it is. Without odds: without what nobody wants.
+    pub fn actions(&self, odds: Option<Odds>, actions: &mut Vec<(Action, u32)>) {
         actions.clear();
-        let mut add = |action, weight| actions.push((action, weight));
+        let faults = odds.is_some();
+        let odds = odds.unwrap_or(Odds { calm: 1, awake: 1 });
+        let mut add = |action, weight| {
+            let factor = match action {
+                Action::Resume(..) => odds.awake,
+                action if is_fault(action) => 1,
+                _ => odds.calm,
+            };
+            actions.push((action, weight * factor));
+        };
         for (at, message) in self.network.iter().enumerate() {
-            add(Action::Answer(at), if message.is_copy { 1 } else { 12 });
-            if faults && !message.is_copy {
-                add(Action::AnswerAndKeep(at), 1);
-                add(Action::AnswerIsLost(at), 1);
+            let Message { run, process, is_copy, .. } = *message;
+            let nth = self.network[..at].iter().filter(|other| (other.run, other.process) == (run, process)).count();
+            let is_awaited = self.runs[run].processes[process].waits_for == Some(message.number) && !is_copy;
+            add(Action::Answer(run, process, nth), if is_awaited { 12 } else { 1 });
+            if faults && !is_copy {
+                add(Action::AnswerIsLost(run, process, nth), 1);
+                // A client notices when a connection breaks, and with it that a commit may come again.
+                if !matches!(message.request, Request::Commit(..)) {
+                    add(Action::AnswerAndKeep(run, process, nth), 1);
+                }
             }
         }
         for shard in self.broker.committing() {
@@ -152,7 +178,8 @@ impl World {
                 (1..=3).for_each(|processes| add(Action::Start(storage, processes), likely));
             }
         }
-        if self.storages.len() == 1 && !self.runs.is_empty() {
+        let may_copy = self.generations == Generations::OfStarts;
+        if may_copy && self.storages.len() == 1 && !self.runs.is_empty() {
             add(Action::Copy, 1);
         }
         for storage in (0..self.storages.len()).filter(|_| !self.has_damaged) {
@@ -165,7 +192,7 @@ impl World {
     fn actions_of_run(&self, number: usize, run: &Run, faults: bool, add: &mut impl FnMut(Action, u32)) {
         for (index, process) in run.processes.iter().enumerate().filter(|(_, process)| process.is_alive) {
             if process.is_paused {
-                add(Action::Resume(number, index), 2);
+                add(Action::Resume(number, index), 1);
                 continue;
             }
             match process.waits_for {
@@ -207,17 +234,18 @@ impl World {
             Action::Step(run, process) => self.step(run, process)?,
             Action::Coordinate(run) => self.coordinate(run),
             Action::Publish(run) => self.publish(run)?,
-            Action::Answer(at) => {
-                let message = self.network.remove(at);
+            Action::Answer(run, process, nth) => {
+                let message = self.network.remove(self.message(run, process, nth));
                 self.answer(&message, true);
             }
-            Action::AnswerAndKeep(at) => {
+            Action::AnswerAndKeep(run, process, nth) => {
+                let at = self.message(run, process, nth);
                 let message = self.network[at].clone();
                 self.network[at].is_copy = true;
                 self.answer(&message, true);
             }
-            Action::AnswerIsLost(at) => {
-                let message = self.network.remove(at);
+            Action::AnswerIsLost(run, process, nth) => {
+                let message = self.network.remove(self.message(run, process, nth));
                 self.answer(&message, false);
             }
             Action::GiveUp(run, process) => self.runs[run].processes[process].gave_up(),
@@ -238,15 +266,24 @@ impl World {
         Ok(())
     }
 
+    /// Where it is.
+    fn message(&self, run: usize, process: usize, nth: usize) -> usize {
+        let of_process =
+            self.network.iter().enumerate().filter(|(_, other)| (other.run, other.process) == (run, process));
+        of_process.map(|(at, _)| at).nth(nth).expect("the action was possible")
+    }
+
     fn tell(&self, action: Action) -> String {
-        let message = |at: usize| {
-            let Message { run, process, request, .. } = &self.network[at];
-            format!("{request:?} of run {run} process {process}")
+        let message = |run, process, nth| {
+            format!("{:?} of run {run} process {process}", self.network[self.message(run, process, nth)].request)
         };
         match action {
-            Action::Answer(at) => format!("answer to {}", message(at)),
-            Action::AnswerAndKeep(at) => format!("answer to {}, which will come again", message(at)),
-            Action::AnswerIsLost(at) => format!("lost answer to {}", message(at)),
+            Action::Answer(run, process, nth) => format!("answer to {}", message(run, process, nth)),
+            Action::AnswerAndKeep(run, process, nth) => {
+                format!("answer to {}, which will come again", message(run, process, nth))
+            }
+            Action::AnswerIsLost(run, process, nth) => format!("lost answer to {}", message(run, process, nth)),
+            Action::Step(run, process) => format!("run {run} process {process} goes on"),
             other => format!("{other:?}"),
         }
     }
@@ -285,15 +322,16 @@ impl World {
         };
         let first = self.storages[storage].next_epoch();
         self.storages[storage].remove_incomplete();
-        let generation = Generation(self.runs.len() as u64 + 1);
-        let Restored { epoch, .. } = restored;
-        let start = Start { generation, processes, restored: epoch, broken: self.broken };
-        let workers = match self.broken {
-            Some(Broken::PublishEarly) => usize::from(processes - 1).max(1),
-            _ => usize::from(processes),
+        let number = self.runs.len();
+        let of_checkpoints =
+            self.generations == Generations::OfCheckpoints || self.broken == Some(Broken::SharedGenerations);
+        let generation = match of_checkpoints {
+            true => Generation(restored.generation.0 + 1),
+            false => Generation(number as u64 + 1),
         };
+        let start = Start { number, generation, processes, restored: restored.epoch, broken: self.broken };
         let rules = Rules {
-            workers,
+            workers: usize::from(processes),
             processes: usize::from(processes),
             interval: Some(Duration::ZERO),
             timeout: Duration::from_secs(3600),
@@ -340,11 +378,20 @@ impl World {
                 });
             }
             Step::Cut(epoch, partitions, outbox) => {
-                let (shard, writer) = (process.shard, run.start.generation);
-                let snapshot = Snapshot { partitions, shard, outbox, writer };
+                let (shard, Start { number: writer, generation, .. }) = (process.shard, run.start);
+                let snapshot = Snapshot { partitions, shard, outbox, generation, writer };
                 let place = place(self.broken, epoch, index as u16, writer);
-                self.storages[run.storage].snapshots.insert(place, snapshot);
-                run.words.push_back(Event::Reported(WorkerIndex(index as u32), epoch, index as u16));
+                let storage = &mut self.storages[run.storage];
+                if storage.manifests.values().any(|manifest| manifest.snapshots.contains(&place)) {
+                    return Err(format!("run {number} writes over a snapshot of the published checkpoint {epoch:?}"));
+                }
+                storage.snapshots.insert(place, snapshot);
+                let reporters = match self.broken {
+                    Some(Broken::PublishEarly) => 0..run.start.processes,
+                    _ => index as u16..index as u16 + 1,
+                };
+                let report = |worker| Event::Reported(WorkerIndex(u32::from(worker)), epoch, worker);
+                run.words.extend(reporters.map(report));
             }
             Step::Committed(epoch) => run.words.push_back(Event::Committed(ProcessIndex(index as u16), epoch)),
         }
@@ -363,11 +410,13 @@ impl World {
         let restored = run.start.restored;
         for (shard, marker) in self.broker.all_markers() {
             let delivered = marker.delivered.map(|delivered| delivered.epoch);
-            if marker.generation < run.start.generation && delivered > restored {
+            // What a later start has delivered, this one cannot know; it is fenced.
+            let is_of_earlier = ((marker.run.0 >> 16) as usize) < number;
+            if is_of_earlier && delivered > restored {
                 return Err(format!("run {number} goes on from {restored:?}, and {shard} has delivered {delivered:?}"));
             }
         }
-        self.recovered = self.recovered.max(Some(run.start.generation));
+        self.recovered = self.recovered.max(Some(number));
         Ok(())
     }
 
@@ -391,7 +440,7 @@ impl World {
     fn publish(&mut self, number: usize) -> Result<(), Violation> {
         let run = &mut self.runs[number];
         let Some((epoch, workers)) = run.to_publish.take() else { return Ok(()) };
-        let writer = run.start.generation;
+        let Start { number: writer, generation, .. } = run.start;
         let snapshots = workers.into_iter().map(|worker| place(self.broken, epoch, worker, writer)).collect();
         let shards = run.shards.iter().copied().collect();
         let storage = &mut self.storages[run.storage];
@@ -399,7 +448,7 @@ impl World {
             return Err(format!("run {number} publishes epoch {epoch:?}, which is published"));
         }
         let were = storage.manifests.len();
-        storage.manifests.insert(epoch, Manifest { snapshots, writer, is_damaged: false, shards });
+        storage.manifests.insert(epoch, Manifest { snapshots, generation, writer, is_damaged: false, shards });
         storage.retain();
         if storage.manifests.len() < 2.min(were + 1) {
             return Err(format!("{} checkpoints are left", storage.manifests.len()));
@@ -423,7 +472,10 @@ impl World {
     }
 
     fn complete(&mut self, shard: Shard) -> Result<(), Violation> {
-        let Completed { results, generation } = self.broker.complete(shard);
+        let Completed { results, start } = self.broker.complete(shard);
+        if !results.is_empty() && start.is_none() {
+            return Err(format!("{results:?} are visible without a marker"));
+        }
         for result in results {
             self.story.push(format!("  visible: {result:?}"));
             if self.visible.contains(&result) {
@@ -432,8 +484,8 @@ impl World {
             if !self.expected.contains(&result) {
                 return Err(format!("{result:?} is wrong"));
             }
-            if generation < self.recovered {
-                return Err(format!("{generation:?} has written after {:?} has recovered", self.recovered));
+            if start < self.recovered {
+                return Err(format!("run {start:?} has written after run {:?} has recovered", self.recovered));
             }
             self.visible.push(result);
         }
@@ -453,6 +505,15 @@ impl World {
     }
 }
 
-fn place(broken: Option<Broken>, epoch: Epoch, worker: u16, writer: Generation) -> Place {
+fn is_fault(action: Action) -> bool {
+    use Action::*;
+    match action {
+        AnswerAndKeep(..) | AnswerIsLost(..) | GiveUp(..) | TimeOut(_) | Crash(..) | Copy | Damage(_) => true,
+        Pause(..) | Resume(..) => true,
+        Step(..) | Coordinate(_) | Publish(_) | Answer(..) | Complete(_) | Notice(..) | Start(..) => false,
+    }
+}
+
+fn place(broken: Option<Broken>, epoch: Epoch, worker: u16, writer: Writer) -> Place {
     (epoch, worker, Some(writer).filter(|_| broken != Some(Broken::SharedPlaces)))
 }

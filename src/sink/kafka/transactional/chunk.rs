@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 1 | version, 1 |
 //! | 4 | number of records, little-endian |
+//! | 8 | the start that made it, little-endian |
 //! | text | topic |
 //! | number | number of headers, the same for all records |
 //! | text, option | of each header: name and value |
@@ -11,9 +12,11 @@
 //!
 //! A number is a LEB128 of at most five bytes; a text is its length and its bytes; an option is a number, 0 for nothing and the length
 //! plus one otherwise, and the bytes. The chunk names its topic: what an epoch made is delivered where that epoch's
-//! configuration had it.
+//! configuration had it. It names the start that made it, so that no two starts have the same outbox: an epoch without results has
+//! a chunk without records.
 
 use super::super::delivery::RecordHeader;
+use crate::sink::Generation;
 
 const VERSION: u8 = 1;
 /// A chunk is one transaction, whose results become visible at once and which is written twice: bounded, so that neither takes long.
@@ -31,8 +34,9 @@ pub(super) struct ChunkWriter {
 }
 
 impl ChunkWriter {
-    pub fn new(topic: &str, headers: &[RecordHeader]) -> Self {
+    pub fn new(start: Generation, topic: &str, headers: &[RecordHeader]) -> Self {
         let mut bytes = vec![VERSION, 0, 0, 0, 0];
+        bytes.extend(start.0.to_le_bytes());
         push_text(&mut bytes, topic.as_bytes());
         push_number(&mut bytes, headers.len());
         for (name, value) in headers {
@@ -62,6 +66,8 @@ impl ChunkWriter {
 /// A chunk that was read and is in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sink::kafka) struct Chunk<'a> {
+    /// The start that made it.
+    pub start: Generation,
     pub topic: &'a str,
     pub headers: Vec<RecordHeader>,
     /// Keys and values.
@@ -77,6 +83,7 @@ impl<'a> Chunk<'a> {
             other => return Err(format!("its version is {}, and this program reads version {VERSION}", other[0])),
         }
         let count = u32::from_le_bytes(rest.take(4)?.try_into().expect("four bytes were taken"));
+        let start = Generation(u64::from_le_bytes(rest.take(8)?.try_into().expect("eight bytes were taken")));
         let topic = std::str::from_utf8(rest.text()?).map_err(|_| "its topic is not UTF-8".to_owned())?;
         let mut headers = Vec::new();
         for _ in 0..rest.number()? {
@@ -89,7 +96,7 @@ impl<'a> Chunk<'a> {
             records.push((rest.text()?, rest.option()?));
         }
         match rest.0.len() {
-            0 => Ok(Chunk { topic, headers, records }),
+            0 => Ok(Chunk { start, topic, headers, records }),
             more => Err(format!("{more} bytes follow its {count} records")),
         }
     }
@@ -165,7 +172,7 @@ mod tests {
     type Record = (Vec<u8>, Option<Vec<u8>>);
 
     fn write(topic: &str, headers: &[RecordHeader], records: &[Record]) -> Vec<u8> {
-        let mut chunk = ChunkWriter::new(topic, headers);
+        let mut chunk = ChunkWriter::new(Generation(258), topic, headers);
         records.iter().for_each(|(key, value)| chunk.push(key, value.as_deref()));
         chunk.finish()
     }
@@ -174,12 +181,12 @@ mod tests {
     fn its_bytes_are_these() {
         let headers = [("h".to_owned(), Some(b"1".to_vec())), ("n".to_owned(), None)];
         let bytes = write("to", &headers, &[(b"k".to_vec(), Some(b"vv".to_vec())), (b"k".to_vec(), None)]);
-        assert_eq!(bytes, b"\x01\x02\0\0\0\x02to\x02\x01h\x021\x01n\0\x01k\x03vv\x01k\0");
+        assert_eq!(bytes, b"\x01\x02\0\0\0\x02\x01\0\0\0\0\0\0\x02to\x02\x01h\x021\x01n\0\x01k\x03vv\x01k\0");
     }
 
     #[test]
     fn it_is_bounded_in_records_and_bytes() {
-        let mut chunk = ChunkWriter::new("to", &[]);
+        let mut chunk = ChunkWriter::new(Generation(0), "to", &[]);
         assert!(!chunk.is_full_for(2 * MOST_BYTES), "a large record has a chunk of its own");
         chunk.push(&[0; 100], None);
         assert!(chunk.is_full_for(MOST_BYTES - 100) && !chunk.is_full_for(MOST_BYTES - 200));
@@ -198,7 +205,7 @@ mod tests {
             let headers = vec![(name, Some(topic.clone().into_bytes())), (String::new(), None)];
             let bytes = write(&topic, &headers, &records);
             let borrowed = records.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
-            prop_assert_eq!(Chunk::read(&bytes), Ok(Chunk { topic: &topic, headers, records: borrowed }));
+            prop_assert_eq!(Chunk::read(&bytes), Ok(Chunk { start: Generation(258), topic: &topic, headers, records: borrowed }));
         }
 
         /// Neither what is cut off, nor what is changed, makes it panic; what is cut off is noticed.

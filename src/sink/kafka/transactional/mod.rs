@@ -3,7 +3,7 @@
 //! The model: results are encoded at once into the records that they will be, and gathered in chunks: the *outbox* of the epoch.
 //! [`ResultSink::prepare`] hands the chunks over to the checkpoint. When that is published, [`ResultSink::commit`] sends each chunk
 //! in one Kafka transaction, and in the same transaction a marker into the topic `<job>-progress` (see `marker`). An epoch without
-//! results has a transaction of a marker alone: a run that was fenced off notices.
+//! results has a chunk without records: a run that was fenced off notices.
 //!
 //! The transactional id is `<job>-<sink>-<process>`, the same at every start. [`ResultSink::recover`]
 //! 1. reads the markers and refuses to start where they forbid it, before anybody is disturbed;
@@ -12,6 +12,7 @@
 //! 3. reads the markers again, to the end, and decides: this time nothing can come in between;
 //! 4. writes its own first marker for each of these shards, which says that they are its own from now on;
 //! 5. reads the markers once more: where a start that no manifest knows of has written one as a further shard, it goes back to 2;
+//!    otherwise it marks that it is ready, and waits for the other processes of its start, one of which may have to refuse it;
 //! 6. sends the restored chunks that have no marker.
 //!
 //! What is decided is decided by [`crate::checkpoint::protocol`].
@@ -36,11 +37,11 @@ use super::producer_config;
 use super::results::{encode_record, record_headers};
 use crate::checkpoint::failpoint;
 use crate::checkpoint::protocol::{
-    Delivered, OutboxFingerprint, Refusal, RunId, Undelivered, plan_recovery, refuses_start, strangers,
+    Delivered, Markers, OutboxFingerprint, RunId, Undelivered, all_ready, plan_recovery, refuses_start, strangers,
 };
 use crate::config::ProducerConfig;
 use crate::error::{ProcessorError, ProcessorResult};
-use crate::sink::{Prepared, ProcessIdentity, ResultRow, ResultSink, Shard, SinkContext, SinkRecovery};
+use crate::sink::{Generation, Prepared, ProcessIdentity, ResultRow, ResultSink, Shard, SinkContext, SinkRecovery};
 use crate::time::Epoch;
 use chunk::ChunkWriter;
 use config::{reading_config, transactional_config};
@@ -48,9 +49,13 @@ use progress::{ProgressTopic, UpTo};
 use shard::{ShardDelivery, Start, refused, transactional_id};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+use waiting::{PAUSE, rest};
 
 /// With more than this gathered, the epoch should end soon.
 const ENOUGH_BYTES: usize = 64 << 20;
+/// Other processes that are not ready for this long are trouble.
+const SLOW_AFTER: Duration = Duration::from_secs(2);
 
 /// Writes results to the producer's result topic, in transactions.
 pub(in crate::sink) struct TransactionalResults {
@@ -59,7 +64,7 @@ pub(in crate::sink) struct TransactionalResults {
     process: ProcessIdentity,
     headers: Vec<RecordHeader>,
     progress: ProgressTopic,
-    run: RunId,
+    start: Start,
     context: Option<SinkContext>,
     own: Option<ShardDelivery>,
     gathered: Gathered,
@@ -98,7 +103,7 @@ impl TransactionalResults {
             process,
             headers: record_headers(job).to_vec(),
             progress: ProgressTopic::new(job, reading_config(config, job)),
-            run: RunId(RandomState::new().hash_one(std::process::id())),
+            start: Start { generation: Generation(0), run: RunId(RandomState::new().hash_one(std::process::id())) },
             context: None,
             own: None,
             gathered: Gathered::default(),
@@ -126,43 +131,44 @@ impl TransactionalResults {
         }
     }
 
-    fn shard(&self, shard: Shard, start: Start) -> ProcessorResult<ShardDelivery> {
+    fn shard(&self, shard: Shard) -> ProcessorResult<ShardDelivery> {
         let client = transactional_config(&self.config, &self.job, &transactional_id(&self.job, shard))?;
-        Ok(ShardDelivery::new(&self.job, shard, start, client))
+        Ok(ShardDelivery::new(&self.job, shard, self.start, client))
     }
 
     /// Fences and claims the shards of `outboxes`, and of starts that no manifest knows; notes what is visible already.
     fn take(
         &self,
         recovery: &SinkRecovery,
+        publisher: Option<Generation>,
         outboxes: &mut BTreeMap<Shard, Outbox>,
     ) -> ProcessorResult<Vec<ShardDelivery>> {
         let context = self.context()?;
-        let start = Start { generation: recovery.generation, run: self.run };
-        let refuse = |refusal: Refusal| refused(&refusal);
+        let own = self.start.generation;
         let (sink, process, processes) = (recovery.shard.sink, recovery.shard.process, self.process.count as u16);
         let mut markers = self.progress.read(&context, UpTo::Now)?;
         let mut fenced = BTreeSet::new();
         let mut deliveries = Vec::new();
         loop {
-            refuses_start(start.generation, recovery.restored, &markers)
-                .map_or(Ok(()), |refusal| Err(refuse(refusal)))?;
+            allowed(own, recovery.restored, &markers)?;
             for shard in strangers(sink, process, processes, &markers, &fenced) {
                 outboxes.entry(shard).or_insert_with(|| Outbox { epoch: recovery.restored, ..Outbox::default() });
             }
             let new: Vec<Shard> = outboxes.keys().filter(|shard| !fenced.contains(*shard)).copied().collect();
             if new.is_empty() {
+                self.wait_for_the_others(recovery, &mut deliveries)?;
                 return Ok(deliveries);
             }
             for &shard in &new {
-                let mut delivery = self.shard(shard, start)?;
+                let mut delivery = self.shard(shard)?;
                 delivery.fence(&context)?;
                 fenced.insert(shard);
                 deliveries.push(delivery);
             }
             markers = self.progress.read(&context, UpTo::End)?;
             let held = new.iter().filter_map(|shard| Some((*shard, outboxes.get(shard)?.held()))).collect();
-            let plan = plan_recovery(start.generation, recovery.restored, &held, &markers).map_err(refuse)?;
+            let plan = plan_recovery(own, recovery.restored, publisher, &held, &markers)
+                .map_err(|refusal| refused(&refusal))?;
             for delivery in deliveries.iter_mut().filter(|delivery| plan.contains_key(&delivery.shard())) {
                 let shard = delivery.shard();
                 if let Some(outbox) = outboxes.get_mut(&shard) {
@@ -174,6 +180,32 @@ impl TransactionalResults {
         }
     }
 
+    /// Says that this process is ready, and waits until all are.
+    fn wait_for_the_others(&self, recovery: &SinkRecovery, deliveries: &mut [ShardDelivery]) -> ProcessorResult<()> {
+        let (context, processes) = (self.context()?, self.process.count as u16);
+        if processes == 1 {
+            return Ok(());
+        }
+        for delivery in deliveries.iter_mut().filter(|delivery| delivery.shard() == recovery.shard) {
+            delivery.set_ready(&self.progress, &context)?;
+        }
+        let (own, begun) = (self.start.generation, Instant::now());
+        loop {
+            let markers = self.progress.read(&context, UpTo::End)?;
+            allowed(own, recovery.restored, &markers)?;
+            if all_ready(own, recovery.shard.sink, processes, &markers) {
+                context.working();
+                return Ok(());
+            }
+            let reason =
+                format!("not all {processes} processes are ready to deliver, says topic `{}`", self.progress.name());
+            if begun.elapsed() >= SLOW_AFTER {
+                context.waiting(&reason);
+            }
+            rest(&context, PAUSE / 5, &reason)?;
+        }
+    }
+
     /// Sends the chunks that are not visible.
     fn send_chunks(&self, delivery: &mut ShardDelivery, outbox: &mut Outbox) -> ProcessorResult<()> {
         let context = self.context()?;
@@ -181,12 +213,17 @@ impl TransactionalResults {
         let fingerprint = OutboxFingerprint::of(&outbox.chunks);
         while let Some(bytes) = outbox.chunks.get(outbox.visible) {
             let chunk = read_chunk(bytes, delivery.shard(), epoch, outbox.visible)?;
-            let delivered = Delivered { epoch, chunks: outbox.visible as u32 + 1, outbox: fingerprint };
-            delivery.deliver(Some(&chunk), Some(delivered), &self.progress, &context)?;
+            let (chunks, by) = (outbox.visible as u32 + 1, self.start.generation);
+            let delivered = Delivered { epoch, chunks, outbox: fingerprint, by };
+            delivery.deliver(&chunk, delivered, &self.progress, &context)?;
             outbox.visible += 1;
         }
         Ok(())
     }
+}
+
+fn allowed(own: Generation, restored: Option<Epoch>, markers: &Markers) -> ProcessorResult<()> {
+    refuses_start(own, restored, markers).map_or(Ok(()), |refusal| Err(refused(&refusal)))
 }
 
 fn read_chunk(bytes: &[u8], shard: Shard, epoch: Epoch, position: usize) -> ProcessorResult<Chunk<'_>> {
@@ -221,7 +258,8 @@ impl ResultSink for TransactionalResults {
             self.value.clear();
             let is_tombstone = !encode_record(row, &mut self.key, &mut self.value);
             let value = Some(&self.value[..]).filter(|_| !is_tombstone);
-            self.gathered.push(&self.config.result_topic, &self.headers, &self.key, value);
+            let new = || ChunkWriter::new(self.start.generation, &self.config.result_topic, &self.headers);
+            self.gathered.push(new, &self.key, value);
         }
         Ok(())
     }
@@ -232,6 +270,7 @@ impl ResultSink for TransactionalResults {
     }
 
     fn recover(&mut self, recovery: SinkRecovery) -> ProcessorResult<()> {
+        self.start.generation = recovery.generation;
         let mut outboxes: BTreeMap<Shard, Outbox> = BTreeMap::new();
         for &shard in std::iter::once(&recovery.shard).chain(&recovery.taken_over) {
             outboxes.insert(shard, Outbox { epoch: recovery.restored, ..Outbox::default() });
@@ -240,13 +279,14 @@ impl ResultSink for TransactionalResults {
             let chunks = prepared.outbox.clone();
             outboxes.insert(*shard, Outbox { epoch: recovery.restored, chunks, visible: 0 });
         }
+        let mut publisher = None;
         for (&shard, outbox) in &outboxes {
             let epoch = outbox.epoch.unwrap_or_default();
             for (position, chunk) in outbox.chunks.iter().enumerate() {
-                read_chunk(chunk, shard, epoch, position)?;
+                publisher = Some(read_chunk(chunk, shard, epoch, position)?.start);
             }
         }
-        for mut delivery in self.take(&recovery, &mut outboxes)? {
+        for mut delivery in self.take(&recovery, publisher, &mut outboxes)? {
             let shard = delivery.shard();
             let Some(outbox) = outboxes.get_mut(&shard) else { continue };
             if outbox.visible < outbox.chunks.len() {
@@ -266,7 +306,11 @@ impl ResultSink for TransactionalResults {
     /// Chunks of an epoch that was prepared and whose checkpoint was not published come first.
     fn prepare(&mut self, epoch: Epoch) -> ProcessorResult<Prepared> {
         self.prepared.epoch = Some(epoch);
-        self.prepared.chunks.extend(self.gathered.take());
+        let mut chunks = self.gathered.take();
+        if self.prepared.chunks.is_empty() && chunks.is_empty() {
+            chunks.push(ChunkWriter::new(self.start.generation, &self.config.result_topic, &self.headers).finish());
+        }
+        self.prepared.chunks.extend(chunks);
         Ok(Prepared { file: None, outbox: self.prepared.chunks.clone() })
     }
 
@@ -280,13 +324,7 @@ impl ResultSink for TransactionalResults {
                 outbox.epoch
             )));
         };
-        let result = match outbox.chunks.is_empty() {
-            true => self.context().and_then(|context| {
-                let delivered = Delivered { epoch, chunks: 0, outbox: outbox.held().outbox };
-                own.deliver(None, Some(delivered), &self.progress, &context)
-            }),
-            false => self.send_chunks(&mut own, &mut outbox),
-        };
+        let result = self.send_chunks(&mut own, &mut outbox);
         self.own = Some(own);
         if result.is_ok() {
             failpoint("outbox_deleted");
@@ -306,12 +344,13 @@ impl ResultSink for TransactionalResults {
 }
 
 impl Gathered {
-    fn push(&mut self, topic: &str, headers: &[RecordHeader], key: &[u8], value: Option<&[u8]>) {
+    /// `new` begins a chunk.
+    fn push(&mut self, new: impl FnOnce() -> ChunkWriter, key: &[u8], value: Option<&[u8]>) {
         let size = key.len() + value.map_or(0, <[u8]>::len) + 10;
         if let Some(full) = self.last.take_if(|chunk| chunk.is_full_for(size)) {
             self.full.push(full.finish());
         }
-        self.last.get_or_insert_with(|| ChunkWriter::new(topic, headers)).push(key, value);
+        self.last.get_or_insert_with(new).push(key, value);
         self.bytes += size;
     }
 

@@ -283,8 +283,11 @@ impl Transaction<'_> {
         loop {
             let error = match self.producer.commit_transaction(CALL) {
                 Ok(()) => {
+                    self.producer.poll(Duration::ZERO);
+                    // A connection that broke: librdkafka may have asked twice.
+                    let broke = self.producer.context().notice();
                     answered(self.context);
-                    return again.map_or(Ok(()), |reason| Err(Setback::Doubt(reason)));
+                    return again.or(broke).map_or(Ok(()), |reason| Err(Setback::Doubt(reason)));
                 }
                 Err(KafkaError::Transaction(error))
                     if error.is_retriable() && !error.is_fatal() && !error.txn_requires_abort() =>

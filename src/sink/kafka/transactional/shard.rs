@@ -56,18 +56,34 @@ impl ShardDelivery {
         context: &SinkContext,
     ) -> ProcessorResult<()> {
         self.known = last;
-        self.deliver(None, last.and_then(|marker| marker.delivered), progress, context)
+        self.transact(None, last.and_then(|marker| marker.delivered), false, progress, context)
+    }
+
+    /// Says that this process has found that it may go on.
+    pub fn set_ready(&mut self, progress: &ProgressTopic, context: &SinkContext) -> ProcessorResult<()> {
+        self.transact(None, self.known.and_then(|marker| marker.delivered), true, progress, context)
     }
 
     /// Returns when the records of `chunk` and the marker are visible.
     pub fn deliver(
         &mut self,
-        chunk: Option<&Chunk<'_>>,
-        delivered: Option<Delivered>,
+        chunk: &Chunk<'_>,
+        delivered: Delivered,
         progress: &ProgressTopic,
         context: &SinkContext,
     ) -> ProcessorResult<()> {
-        let marker = Marker { delivered, generation: self.start.generation, run: self.start.run };
+        self.transact(Some(chunk), Some(delivered), true, progress, context)
+    }
+
+    fn transact(
+        &mut self,
+        chunk: Option<&Chunk<'_>>,
+        delivered: Option<Delivered>,
+        ready: bool,
+        progress: &ProgressTopic,
+        context: &SinkContext,
+    ) -> ProcessorResult<()> {
+        let marker = Marker { delivered, generation: self.start.generation, run: self.start.run, ready };
         if let Some(refusal) = &self.lost {
             return Err(refused(refusal));
         }

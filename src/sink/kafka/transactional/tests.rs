@@ -51,7 +51,7 @@ fn chunks_hold_the_records_that_are_sent_and_are_the_same_each_time() {
 }
 
 #[test]
-fn an_epoch_is_cut_into_chunks_and_one_without_results_has_none() {
+fn an_epoch_is_cut_into_chunks_and_one_without_results_is_an_empty_one() {
     let mut sink = sink();
     let rows: Vec<ResultRow> = (0..12_000).map(row).collect();
     rows.chunks(999).for_each(|rows| sink.write(rows).unwrap());
@@ -59,7 +59,9 @@ fn an_epoch_is_cut_into_chunks_and_one_without_results_has_none() {
     let counts: Vec<usize> = outbox.iter().map(|chunk| Chunk::read(chunk).unwrap().records.len()).collect();
     assert_eq!(counts, [5_000, 5_000, 2_000]);
     let mut sink = self::sink();
-    assert_eq!(sink.prepare(Epoch::new(2)).unwrap(), Prepared::default());
+    let outbox = sink.prepare(Epoch::new(2)).unwrap().outbox;
+    assert_eq!(outbox.len(), 1, "it has to be marked");
+    assert_eq!(Chunk::read(&outbox[0]).unwrap().records, []);
 }
 
 #[test]
