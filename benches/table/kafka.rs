@@ -189,7 +189,7 @@ fn deliver(broker: &Broker, delivery: &str, results: usize) -> Duration {
     let (state, checkpoints) = (folder.path().join("state"), folder.path().join("checkpoints"));
     let further = format!(
         "  kafka:\n    consumer: {{bootstrap_servers: \"{servers}\", topics: [{TOPIC}], group_id: {group}}}\n    \
-         producer: {{bootstrap_servers: \"{servers}\", topic: {output}}}\n  delivery: {delivery}\n  \
+         producer: {{bootstrap_servers: \"{servers}\", result_topic: {output}}}\n  delivery: {delivery}\n  \
          state: {{backend: rocksdb, path: {state:?}, checkpoint_path: {checkpoints:?}}}\n  checkpoint_interval: 1s\n",
         servers = broker.servers(),
         group = fresh("bench"),

@@ -1,9 +1,10 @@
 //! What has to do with the disk is tried again until it works.
 //!
 //! How it fails: each failure is counted, told to the status and logged; then it waits, longer each time. It is given up only when
-//! the run fails or its time to end is up.
+//! the run fails or its time to end is up, or where what it needs is gone for good: that fails the run, as the next start can go on
+//! from the checkpoint before.
 
-use crate::error::ProcessorResult;
+use crate::error::{ProcessorError, ProcessorResult};
 use crate::runtime::Control;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// After so many attempts it is asked whether something is gone: a file on another machine may take a while to show.
+const PATIENT_ATTEMPTS: u32 = 3;
 /// How late it notices that it is to be given up.
 const STEP: Duration = Duration::from_millis(10);
 
@@ -48,8 +51,19 @@ impl Attempts {
     }
 
     /// Tries until it works. `None` where it is given up.
-    pub fn until_it_works<T>(&self, what: &str, mut attempt: impl FnMut() -> ProcessorResult<T>) -> Option<T> {
+    pub fn until_it_works<T>(&self, what: &str, attempt: impl FnMut() -> ProcessorResult<T>) -> Option<T> {
+        self.until_it_works_unless(what, || None, attempt)
+    }
+
+    /// The same; where `lost` says why it never will, the run fails.
+    pub fn until_it_works_unless<T>(
+        &self,
+        what: &str,
+        lost: impl Fn() -> Option<String>,
+        mut attempt: impl FnMut() -> ProcessorResult<T>,
+    ) -> Option<T> {
         let mut pause = FIRST_PAUSE;
+        let mut failures = 0;
         loop {
             match attempt() {
                 Ok(done) => return Some(done),
@@ -57,6 +71,11 @@ impl Attempts {
                     tracing::warn!(target: "checkpoint", "{what} failed and is tried again in {pause:?}: {error}");
                     (self.failed)(what, &error.to_string());
                 }
+            }
+            failures += 1;
+            if let Some(reason) = lost().filter(|_| failures >= PATIENT_ATTEMPTS) {
+                self.control.fail(ProcessorError::State(format!("{what} cannot work any more: {reason}")));
+                return None;
             }
             if self.wait(pause) {
                 return None;

@@ -108,7 +108,8 @@ fn manifest(template: &Manifest, publication: &Publication) -> ProcessorResult<M
 /// `None`: the run is over.
 fn publish(settings: &PublisherSettings, publication: &Publication, manifest: &Manifest) -> Option<()> {
     let PublisherSettings { checkpoints, retain, discarded, published, voice, attempts, observer, .. } = settings;
-    attempts.until_it_works("publishing a checkpoint", || checkpoints.publish(manifest))?;
+    let lost = || checkpoints.lost(manifest);
+    attempts.until_it_works_unless("publishing a checkpoint", lost, || checkpoints.publish(manifest))?;
     let (size, written) = (manifest.bytes(), manifest.snapshots.iter().map(|snapshot| snapshot.written.bytes).sum());
     observer(Published { epoch: publication.epoch, took: publication.begun.elapsed(), size, written });
     // Nobody listens where the run is over.

@@ -170,7 +170,24 @@ impl CheckpointStore {
 
     /// Publishes a checkpoint whose snapshots are on disk: when this returns it counts, whatever happens. Where it fails, it does
     /// not count, unless making its name durable was what failed; it may be tried again.
+    ///
+    /// # Errors
+    /// Where there is another checkpoint of this epoch, or one of the files of its snapshots is not there.
     pub fn publish(&self, manifest: &Manifest) -> ProcessorResult<()> {
+        if let Some(fault) = self.faults(manifest).into_iter().next() {
+            return Err(fault.into());
+        }
+        // What an earlier attempt has published has only to be made durable.
+        if !self.manifest(manifest.epoch).is_ok_and(|published| published == *manifest) {
+            self.write_manifest(manifest)?;
+        }
+        sync_names(&self.directory(manifest.epoch))?;
+        sync_names(&self.root)?;
+        failpoint("renamed");
+        Ok(())
+    }
+
+    fn write_manifest(&self, manifest: &Manifest) -> ProcessorResult<()> {
         self.refuse_published(manifest.epoch)?;
         let directory = self.directory(manifest.epoch);
         let (new, path) = (directory.join(NEW_MANIFEST), directory.join(MANIFEST));
@@ -182,11 +199,20 @@ impl CheckpointStore {
         failpoint("manifest_written");
         fs::rename(&new, &path).map_err(|error| {
             ProcessorError::io(format!("cannot rename {} to {}", new.display(), path.display()), error)
-        })?;
-        sync_names(&directory)?;
-        sync_names(&self.root)?;
-        failpoint("renamed");
-        Ok(())
+        })
+    }
+
+    /// Which files of the snapshots are not there or not as long as they were. This reads none of them.
+    fn faults(&self, manifest: &Manifest) -> Vec<Fault> {
+        let directory = self.directory(manifest.epoch);
+        let of = |snapshot: &super::WorkerSnapshot| snapshot.files.check_lengths(&directory.join(&snapshot.directory));
+        manifest.snapshots.iter().flat_map(of).collect()
+    }
+
+    /// Why a checkpoint that is not published yet can never be: somebody has removed a file of its snapshots.
+    pub fn lost(&self, manifest: &Manifest) -> Option<String> {
+        let fault = self.faults(manifest).into_iter().find(|fault| fault.kind == FaultKind::Missing)?;
+        Some(format!("{fault}; it was there when the snapshot was made"))
     }
 
     /// What there is, in the order of epochs. Of the files of snapshots the lengths are looked at, not the contents.
@@ -216,11 +242,7 @@ impl CheckpointStore {
             }
             Err(fault) => CheckpointState::Damaged { manifest: None, faults: vec![fault] },
             Ok(manifest) => {
-                let directory = self.directory(epoch);
-                let lengths = |snapshot: &super::WorkerSnapshot| {
-                    snapshot.files.check_lengths(&directory.join(&snapshot.directory))
-                };
-                let faults: Vec<Fault> = manifest.snapshots.iter().flat_map(lengths).collect();
+                let faults = self.faults(&manifest);
                 match faults.is_empty() {
                     true => CheckpointState::Complete(Box::new(manifest)),
                     false => CheckpointState::Damaged { manifest: Some(Box::new(manifest)), faults },

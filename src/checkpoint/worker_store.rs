@@ -11,7 +11,8 @@
 //! How it fails: a full disk is an error that names the file. RocksDB then takes no more writes, whether there is room again or not,
 //! until it is opened again, which loses what it holds in memory. So the store keeps the changes since the last snapshot that was
 //! made; the next call after a failure opens the database again and makes them once more. Whoever calls just tries again, or goes
-//! on: the next snapshot has everything. Meanwhile what is there can be read.
+//! on: the next snapshot has everything. Meanwhile what is there can be read. A database whose files somebody has removed cannot be
+//! made good: see [`WorkerStore::lost`].
 
 use super::failpoint;
 use super::files::{KnownFiles, SnapshotFiles, write_durably};
@@ -21,8 +22,8 @@ use crate::state::directory::{create_directory, remove_directory, sync_names};
 use ::rocksdb::checkpoint::Checkpoint;
 use ::rocksdb::statistics::{StatsLevel, Ticker};
 use ::rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, LogLevel, Options, UniversalCompactOptions,
-    WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, ErrorKind, LogLevel, Options,
+    UniversalCompactOptions, WriteBatch, WriteOptions,
 };
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -72,6 +73,8 @@ struct Writing {
     changes: Vec<Changes>,
     /// Something has failed since the database was opened.
     failed: bool,
+    /// Why it cannot be opened again, where its files are not what they were.
+    broken: Option<String>,
 }
 
 /// What was written into a store.
@@ -175,6 +178,14 @@ impl WorkerStore {
         Ok(files)
     }
 
+    /// Why the database can never be written again: somebody has removed it, or some of its files.
+    pub fn lost(&self) -> Option<String> {
+        let path = &self.inner.path;
+        let is_gone = matches!(path.try_exists(), Ok(false));
+        let gone = is_gone.then(|| format!("{} is gone, and with it the worker's state on disk", path.display()));
+        gone.or_else(|| self.inner.writing().broken.clone())
+    }
+
     /// What RocksDB has written to disk since the store was made.
     pub fn disk_bytes(&self) -> DiskBytes {
         let count = |ticker| self.inner.options.get_ticker_count(ticker);
@@ -208,7 +219,7 @@ impl Inner {
         work: impl FnOnce(&Inner, &Writing) -> ProcessorResult<()>,
     ) -> ProcessorResult<()> {
         if writing.failed {
-            self.open_again()?;
+            self.open_again(writing)?;
             writing.changes.iter().try_for_each(|changes| self.with_db(|db| apply(db, changes)))?;
         }
         writing.failed = true;
@@ -217,7 +228,7 @@ impl Inner {
         Ok(())
     }
 
-    fn open_again(&self) -> ProcessorResult<()> {
+    fn open_again(&self, writing: &mut Writing) -> ProcessorResult<()> {
         // As long as there is no room the database stays open for reading.
         let room = self.path.join("room");
         let found = write_durably(&room, &vec![0; ROOM]);
@@ -227,8 +238,21 @@ impl Inner {
             .map_err(|error| ProcessorError::io(format!("no room for the state in {}", self.path.display()), error))?;
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         *db = None;
-        *db = Some(DB::open(&self.options, &self.path).map_err(|error| failure(&self.path, &error))?);
-        Ok(())
+        // An empty database in place of one that somebody has removed would be taken for all there is.
+        let mut options = self.options.clone();
+        options.create_if_missing(false);
+        match DB::open(&options, &self.path) {
+            Ok(opened) => {
+                *db = Some(opened);
+                Ok(())
+            }
+            Err(error) => {
+                let is_broken = matches!(error.kind(), ErrorKind::Corruption | ErrorKind::InvalidArgument);
+                let error = failure(&self.path, &error);
+                writing.broken = is_broken.then(|| error.to_string());
+                Err(error)
+            }
+        }
     }
 }
 

@@ -118,7 +118,8 @@ impl Writer {
         // The store remembers what it could not write, and writes it at the next call.
         let mut changes = Some(changes);
         let mut attempt = || settings.store.write(changes.take().unwrap_or_default());
-        pending.written += settings.attempts.until_it_works("writing a snapshot", &mut attempt)?;
+        let lost = || settings.store.lost();
+        pending.written += settings.attempts.until_it_works_unless("writing a snapshot", lost, &mut attempt)?;
         Some(())
     }
 
@@ -138,7 +139,9 @@ impl Writer {
             return None;
         }
         let directory = checkpoints.worker_directory(epoch, *worker);
-        let files = attempts.until_it_works("making a snapshot", || store.snapshot_to(&directory, known))?;
+        let lost = || store.lost();
+        let make = || store.snapshot_to(&directory, known);
+        let files = attempts.until_it_works_unless("making a snapshot", lost, make)?;
         voice.set_stored(epoch);
         let snapshot = WorkerSnapshot::new(*worker, files, written, &cuts);
         match SnapshotReport::new(snapshot, frontier, &sinks).to_json() {

@@ -179,6 +179,36 @@ fn overwrite(path: &Path, bytes: &[u8]) {
     std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all(bytes).unwrap();
 }
 
+/// Over many snapshots, with all merging of files, no more than three times what changed goes to disk.
+#[test]
+fn what_has_changed_is_written_few_times() {
+    const KEYS: u64 = 10_000;
+    let folder = tempfile::tempdir().unwrap();
+    let store = WorkerStore::create(&folder.path().join("db")).unwrap();
+    let (mut known, mut changed, mut noise) = (KnownFiles::default(), 0, 1u64);
+    // Bytes that cannot be packed.
+    let mut next = || {
+        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        noise >> 24
+    };
+    for epoch in 0..80 {
+        let mut changes = Changes::default();
+        // All of them at first, then a tenth.
+        for number in 0..if epoch == 0 { KEYS } else { KEYS / 10 } {
+            let key = if epoch == 0 { number } else { next() % KEYS };
+            let value: Vec<u8> = (0..40).flat_map(|_| next().to_le_bytes()).collect();
+            changes.put(&key.to_be_bytes(), &value);
+        }
+        changed += changes.bytes() as u64;
+        store.write(changes).unwrap();
+        store.snapshot_to(&folder.path().join(format!("{epoch}/worker-0")), &mut known).unwrap();
+    }
+    let written = store.disk_bytes();
+    let ratio = (written.flushed + written.merged) as f64 / changed as f64;
+    println!("{written:?} for {changed} bytes: {ratio:.2}");
+    assert!(written.merged > 0 && ratio <= 3.0, "{written:?} for {changed} bytes: {ratio:.2}");
+}
+
 #[test]
 fn cuts_and_outboxes_are_read_from_checkpoints() {
     let folder = tempfile::tempdir().unwrap();

@@ -236,3 +236,19 @@ fn contradictions_are_found() {
     let error = job.store.load(Epoch::new(5)).unwrap_err().to_string();
     assert!(error.contains("c/5/manifest.json: is that of epoch 1"), "{error}");
 }
+
+#[test]
+fn what_has_lost_a_file_is_not_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job = Job::with_windows(&folder.path().join("state"), &folder.path().join("c"), 2);
+    let manifest = job.checkpoint(1).unwrap();
+    // Once more is no harm: it was not known whether the name is durable.
+    job.store.publish(&manifest).unwrap();
+    assert_eq!(job.store.lost(&manifest), None);
+    fs::remove_file(folder.path().join("c/1/manifest.json")).unwrap();
+    fs::remove_file(folder.path().join("c/1/worker-1/CURRENT")).unwrap();
+    let error = job.store.publish(&manifest).unwrap_err().to_string();
+    assert!(error.contains("c/1/worker-1/CURRENT: is missing"), "{error}");
+    assert!(job.store.lost(&manifest).unwrap().contains("c/1/worker-1/CURRENT: is missing"));
+    assert_eq!(states(&job.store), [(1, 'i')]);
+}

@@ -5,12 +5,15 @@ mod checkout;
 mod checkpoints;
 mod cluster;
 mod cluster_checkpoints;
+mod disk_full;
 mod exit_codes;
 mod generate;
+mod interrupted;
 mod late_report;
 mod pages;
 mod program;
 mod readme;
+mod recovery;
 mod runs;
 #[path = "../support/checkpoints.rs"]
 mod sample;

@@ -29,7 +29,7 @@ processor:
     definitions:
       - {name: minutely, type: tumbling, size: 1m, allowed_lateness: 5m, trigger: {every_events: 5}}
       - {name: trend, type: sliding, size: 60s, slide: 20s, allowed_lateness: 5m, aggregation: {enabled: [count, sum, max]}}
-      - {name: visits, type: session, gap: 3s, allowed_lateness: 5m, aggregation: {enabled: [count, percentile], percentiles: [50]}}
+      - {name: visits, type: session, gap: 8s, max_length: 20s, allowed_lateness: 5m, trigger: {every_events: 2}, aggregation: {enabled: [count, percentile], percentiles: [50]}}
 "#;
 
 /// Events an epoch, one a second.
@@ -139,6 +139,7 @@ fn live_through(windows: &mut WindowState, epoch: Epoch, worker: WorkerIndex, pe
     while let Some(due) = windows.next_due(frontier(epoch)) {
         while !windows.fire(due, now, 1_000, &mut results) {}
     }
+    windows.take_early();
     windows.purge(frontier(epoch));
 }
 

@@ -1,6 +1,6 @@
 //! `processor checkpoints diff`.
 
-use super::words::{entry, time};
+use super::words::{entry, frontier, time};
 use crate::checkpoint::{self, CheckpointStore, Comparison, EntryDifference, Figures, PartitionCut};
 use crate::cli::arguments::DiffOptions;
 use crate::cli::text::{print, push_table};
@@ -24,11 +24,11 @@ pub(super) fn diff(store: &CheckpointStore, options: &DiffOptions) -> ProcessorR
 fn told(comparison: &Comparison, differences: &[EntryDifference]) -> ProcessorResult<String> {
     let (before, after) = &comparison.manifests;
     let mut text = format!(
-        "from checkpoint {} to {}\nfired up to {}, then {}\n",
+        "from checkpoint {} to {}\n{}, then {}\n",
         before.epoch.number(),
         after.epoch.number(),
-        time(Some(before.frontier)),
-        time(Some(after.frontier))
+        frontier(before),
+        frontier(after)
     );
     let meaning = before.fingerprint.differences(&after.fingerprint);
     if !meaning.is_empty() {

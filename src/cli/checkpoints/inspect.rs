@@ -1,7 +1,7 @@
 //! `processor checkpoints inspect`.
 
 use super::json;
-use super::words::{age, count, definition_name, entry, size, time, watermark};
+use super::words::{age, count, definition_name, entry, frontier, size, time, watermark};
 use crate::checkpoint::{CheckpointStore, Contents, Figures, Manifest, Selection};
 use crate::cli::arguments::InspectOptions;
 use crate::cli::text::{print, push_columns, push_table};
@@ -53,7 +53,7 @@ fn head(store: &CheckpointStore, manifest: &Manifest) -> String {
         manifest.key_groups,
     );
     let end = if manifest.finished { "; the input has ended: there is nothing to go on with" } else { "" };
-    let _ = writeln!(text, "fired up to {}{end}", time(Some(manifest.frontier)));
+    let _ = writeln!(text, "{}{end}", frontier(manifest));
     text.push_str("\nwhat its state means\n");
     let parts = manifest.fingerprint.parts().iter().map(|part| vec![format!("{}: {}", part.name, part.text)]);
     push_table(&mut text, &parts.collect::<Vec<_>>());
@@ -156,7 +156,9 @@ fn push_windows(text: &mut String, contents: &Contents) -> ProcessorResult<()> {
         for row in &waiting.first {
             let values: Vec<String> = row.values.iter().map(|(name, value)| format!("{name} {value}")).collect();
             let late = if row.is_late { "  late" } else { "" };
-            let _ = writeln!(text, "  {} {}  {}  until {}{late}", row.time, row.key, values.join(", "), row.until);
+            let name = definition_name(manifest, row.definition).map_or_else(String::new, |name| format!("{name} "));
+            let told = values.join(", ");
+            let _ = writeln!(text, "  {name}{} {}  {told}  until {}{late}", row.time, row.key, row.until);
         }
         push_rest(text, waiting.first.len(), waiting.all);
     }

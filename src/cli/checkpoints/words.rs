@@ -39,6 +39,14 @@ pub(super) fn time(time: Option<EventTime>) -> String {
     time.map_or_else(|| "-".to_owned(), |time| display_time(time).to_string())
 }
 
+/// How far everything due has fired.
+pub(super) fn frontier(manifest: &Manifest) -> String {
+    match manifest.frontier {
+        EventTime::MAX => "everything has fired".to_owned(),
+        frontier => format!("fired up to {}", time(Some(frontier))),
+    }
+}
+
 /// What a partition's watermark is where this is the latest event time seen.
 pub(super) fn watermark(manifest: &Manifest, max_seen: EventTime) -> Option<EventTime> {
     (max_seen != EventTime::MIN).then(|| max_seen.saturating_sub(manifest.max_out_of_orderness))

@@ -77,7 +77,10 @@ impl WindowOperator {
             self.states.iter_mut().for_each(WindowState::snapshot_stored);
         }
         // Each is asked: a state lets go of what it can when it is.
-        let wanted = self.states.iter_mut().fold(false, |wanted, state| state.wants_snapshot() || wanted);
+        let mut wanted = false;
+        for state in &mut self.states {
+            wanted |= state.wants_snapshot();
+        }
         if wanted && !std::mem::replace(&mut self.has_asked, wanted) {
             epochs.say_wanted();
         }
