@@ -30,7 +30,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The least time between two checkpoints that are taken because somebody would welcome them.
-const LEAST_PAUSE: Duration = Duration::from_millis(500);
+const LEAST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The checkpoints of a run, in this process.
 pub struct RunCheckpoints {
@@ -105,9 +105,11 @@ impl RunCheckpoints {
         let metrics = CheckpointMetrics::new(&metrics, &board, config.state.tolerable_failures);
         let expected = Expectation { job: &config.job, fingerprint: &fingerprint, may_fall_back };
         let Choice { restored, first, discarded } = choose(&store, start.from, &expected)?;
+        let memory_limit = config.state.memory_limit.map(|limit| usize::try_from(limit.0).unwrap_or(usize::MAX));
+        let memory = memory_limit.unwrap_or(usize::MAX) / topology.threads();
         let local = |local: usize| {
             let worker = process.index * topology.threads() + local;
-            let store = WorkerStore::create(&path.join(format!("worker-{worker}")))?;
+            let store = WorkerStore::create_within(&path.join(format!("worker-{worker}")), memory)?;
             let (parts, taken) = unbounded();
             let (parts, taken) = (Mutex::new(Some(parts)), Mutex::new(Some(taken)));
             Ok(Local { store, voice: Voice::default(), parts, taken })
@@ -164,7 +166,7 @@ impl RunCheckpoints {
                 least_pause: LEAST_PAUSE,
             },
             retain: config.state.retain.get(),
-            memory_limit: config.state.memory_limit.map(|limit| usize::try_from(limit.0).unwrap_or(usize::MAX)),
+            memory_limit,
             definitions: config.window_definitions().len(),
         }))
     }
