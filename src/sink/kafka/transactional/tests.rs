@@ -36,9 +36,12 @@ fn chunks_hold_the_records_that_are_sent_and_are_the_same_each_time() {
             true => rows.iter().for_each(|row| sink.write(std::slice::from_ref(row)).unwrap()),
             false => sink.write(&rows).unwrap(),
         }
-        sink.prepare(Epoch::new(1)).unwrap().outbox
+        let mut outbox = sink.prepare(Epoch::new(1)).unwrap().outbox;
+        let origin = Origin { generation: Generation(1), run: RunId(1), after: None };
+        outbox.iter_mut().for_each(|chunk| origin.put_into(chunk));
+        outbox
     };
-    assert_eq!(chunks(true), chunks(false));
+    assert_eq!(chunks(true), chunks(false), "but for where they come from");
     let chunks = chunks(false);
     assert_eq!(chunks.len(), 1);
     let chunk = Chunk::read(&chunks[0]).unwrap();
@@ -75,6 +78,12 @@ fn results_of_a_checkpoint_that_was_not_published_come_first_in_the_next() {
     assert_eq!(sink.prepare(Epoch::new(2)).unwrap().outbox, second, "the same epoch again");
     let error = sink.commit(Epoch::new(1)).unwrap_err().to_string();
     assert!(error.contains("epoch 1") && error.contains('2'), "{error}");
+}
+
+#[test]
+fn no_two_starts_have_the_same_outbox() {
+    let outbox = || OutboxFingerprint::of(&sink().prepare(Epoch::new(1)).unwrap().outbox);
+    assert_ne!(outbox(), outbox());
 }
 
 #[test]
