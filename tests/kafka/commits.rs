@@ -7,7 +7,7 @@ use kafka_broker::Broker;
 use std::time::{Duration, Instant};
 
 /// How often the broker goes away.
-const OUTAGES: usize = 4;
+const OUTAGES: usize = 3;
 
 /// Feeds until this many checkpoints of the run are published.
 fn feed_until_published(story: &mut Story, program: &mut Program, count: f64) {
