@@ -129,10 +129,12 @@ pub enum Refusal {
 /// What a restored checkpoint holds for a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Undelivered {
-    /// How many chunks.
+    /// How many chunks; there is one at least for each shard that the checkpoint's run had.
     pub chunks: u32,
     /// Which.
     pub outbox: OutboxFingerprint,
+    /// What the shard had delivered when they were made.
+    pub after: Option<Delivered>,
 }
 
 /// Whether markers forbid a start, whatever its outboxes hold: markers of any shard count. Asked before anything is fenced, so that
@@ -183,7 +185,9 @@ fn visible_chunks(shard: Shard, restored: Option<Epoch>, held: Undelivered, mark
                 Err(Refusal::OtherCheckpoint { shard, delivered: restored, restored })
             }
             Some(delivered) if delivered.epoch == restored => Ok(delivered.chunks.min(held.chunks)),
-            _ => Ok(0),
+            delivered if held.chunks == 0 || delivered == held.after => Ok(0),
+            Some(delivered) => Err(Refusal::OtherCheckpoint { shard, delivered: delivered.epoch, restored }),
+            None => Err(Refusal::NoMarker { shard, restored }),
         },
     }
 }

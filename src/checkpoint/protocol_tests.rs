@@ -13,7 +13,8 @@ fn marker(delivered: Option<Delivered>, generation: u64) -> Marker {
 }
 
 fn plan(restored: Option<u64>, chunks: u32, found: Option<Marker>) -> Result<u32, Refusal> {
-    let held = BTreeMap::from([(SHARD, Undelivered { chunks, outbox: OutboxFingerprint(5) })]);
+    let after = Some(delivered(3, 9, 1));
+    let held = BTreeMap::from([(SHARD, Undelivered { chunks, outbox: OutboxFingerprint(5), after })]);
     let markers: Markers = found.map(|found| (SHARD, found)).into_iter().collect();
     plan_recovery(START, restored.map(Epoch::new), Some(Generation(6)), &held, &markers).map(|plan| plan[&SHARD])
 }
@@ -23,7 +24,11 @@ fn what_has_no_marker_is_sent() {
     assert_eq!(plan(Some(4), 3, Some(marker(Some(delivered(3, 9, 1)), 6))), Ok(0), "nothing of the epoch");
     assert_eq!(plan(Some(4), 3, Some(marker(Some(delivered(4, 2, 5)), 6))), Ok(2));
     assert_eq!(plan(Some(4), 3, Some(marker(Some(delivered(4, 3, 5)), 6))), Ok(3));
-    assert_eq!(plan(Some(4), 3, Some(marker(None, 7))), Ok(0), "of a start that got the same number");
+    assert_eq!(
+        plan(Some(4), 3, Some(marker(Some(delivered(3, 9, 1)), 7))),
+        Ok(0),
+        "of a start that got the same number"
+    );
     assert_eq!(plan(Some(4), 0, None), Ok(0), "a job that delivered at least once before");
     assert_eq!(plan(None, 0, None), Ok(0));
     assert_eq!(plan(None, 0, Some(marker(None, 3))), Ok(0), "a start that died before its first checkpoint");
@@ -37,6 +42,8 @@ fn a_start_that_would_double_or_lose_results_is_refused() {
     assert_eq!(plan(None, 0, Some(marker(Some(delivered(5, 1, 5)), 6))), Err(newer(None)));
     let other = Refusal::OtherCheckpoint { shard: SHARD, delivered: Epoch::new(4), restored: Epoch::new(4) };
     assert_eq!(plan(Some(4), 3, Some(marker(Some(delivered(4, 1, 6)), 6))), Err(other));
+    let other = Refusal::OtherCheckpoint { shard: SHARD, delivered: Epoch::new(3), restored: Epoch::new(4) };
+    assert_eq!(plan(Some(4), 3, Some(marker(Some(delivered(3, 9, 2)), 6))), Err(other), "not what came before it");
     assert_eq!(plan(Some(4), 3, None), Err(Refusal::NoMarker { shard: SHARD, restored: Epoch::new(4) }));
     let later = Refusal::LaterStart { shard: SHARD, found: Generation(8), own: START };
     assert_eq!(plan(Some(4), 3, Some(marker(Some(delivered(4, 1, 5)), 8))), Err(later));
@@ -46,7 +53,7 @@ fn a_start_that_would_double_or_lose_results_is_refused() {
 
 #[test]
 fn a_checkpoint_that_another_start_has_gone_past_is_refused() {
-    let held = BTreeMap::from([(SHARD, Undelivered { chunks: 1, outbox: OutboxFingerprint(5) })]);
+    let held = BTreeMap::from([(SHARD, Undelivered { chunks: 1, outbox: OutboxFingerprint(5), after: None })]);
     let plan = |publisher, delivered| {
         let markers = Markers::from([(OTHER, marker(Some(delivered), 6)), (SHARD, marker(None, 6))]);
         plan_recovery(START, Some(Epoch::new(4)), Some(Generation(publisher)), &held, &markers).map(|_| ())

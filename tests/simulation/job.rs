@@ -1,7 +1,7 @@
 //! The job: what its input is, what its state is, and what it makes of it. Results do not depend on epochs, processes or crashes.
 
 use crate::broker::Outcome;
-use llm_optimizer_processor::checkpoint::protocol::OutboxFingerprint;
+use llm_optimizer_processor::checkpoint::protocol::{Delivered, OutboxFingerprint};
 use llm_optimizer_processor::sink::{Generation, Shard};
 use llm_optimizer_processor::time::Epoch;
 use std::collections::BTreeMap;
@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub partitions: BTreeMap<u8, Partition>,
     pub shard: Shard,
     pub outbox: Vec<Vec<Outcome>>,
+    /// What its shard had delivered before.
+    pub after: Option<Delivered>,
     pub generation: Generation,
     /// Who wrote it: by the checksums in the manifest it is found out where it is not who should have.
     pub writer: Writer,
@@ -83,8 +85,7 @@ pub struct Restored {
     pub epoch: Option<Epoch>,
     pub generation: Generation,
     pub partitions: BTreeMap<u8, Partition>,
-    /// With who published them.
-    pub outboxes: BTreeMap<Shard, (Generation, Vec<Vec<Outcome>>)>,
+    pub outboxes: BTreeMap<Shard, Snapshot>,
     pub shards: Vec<Shard>,
 }
 
@@ -102,7 +103,7 @@ impl Storage {
         let mut restored = Restored { epoch, generation, shards, ..Restored::default() };
         for snapshot in manifest.snapshots.iter().map(|place| &self.snapshots[place]) {
             restored.partitions.extend(&snapshot.partitions);
-            restored.outboxes.insert(snapshot.shard, (snapshot.generation, snapshot.outbox.clone()));
+            restored.outboxes.insert(snapshot.shard, snapshot.clone());
         }
         Some(restored)
     }
@@ -135,10 +136,10 @@ pub fn chunks(results: &[Outcome]) -> Vec<Vec<Outcome>> {
     }
 }
 
-pub fn fingerprint(by: Generation, outbox: &[Vec<Outcome>]) -> OutboxFingerprint {
+pub fn fingerprint(writer: Writer, outbox: &[Vec<Outcome>]) -> OutboxFingerprint {
     let bytes = |chunk: &Vec<Outcome>| -> Vec<u8> {
         let of = |result: &Outcome| [&[result.partition, result.number][..], &result.sum.to_le_bytes()].concat();
-        by.0.to_le_bytes().into_iter().chain(chunk.iter().flat_map(of)).collect()
+        writer.to_le_bytes().into_iter().chain(chunk.iter().flat_map(of)).collect()
     };
     OutboxFingerprint::of(&outbox.iter().map(bytes).collect::<Vec<_>>())
 }

@@ -4,7 +4,7 @@
 //! next request; [`Process::answered`] and [`Process::gave_up`] go on from there.
 
 use crate::broker::{Answer, Outcome, Request};
-use crate::job::{Partition, Restored, chunks, fingerprint};
+use crate::job::{Partition, Restored, Snapshot, chunks, fingerprint};
 use crate::rules::Broken;
 use llm_optimizer_processor::checkpoint::protocol::{
     AfterDoubt, Delivered, Marker, Markers, OutboxFingerprint, Refusal, RunId, Undelivered, after_doubt, all_ready,
@@ -29,7 +29,7 @@ pub struct Start {
 pub enum Step {
     Request(Request),
     /// The epoch's end was cut: what the snapshot holds.
-    Cut(Epoch, BTreeMap<u8, Partition>, Vec<Vec<Outcome>>),
+    Cut(Epoch, Snapshot),
     /// The sinks have delivered the epoch.
     Committed(Epoch),
     /// Something was done that nobody else has to know.
@@ -53,7 +53,10 @@ enum Phase {
 #[derive(Clone, Debug, Default)]
 struct Outbox {
     epoch: Option<Epoch>,
-    by: Generation,
+    /// The start that made it.
+    writer: usize,
+    generation: Generation,
+    after: Option<Delivered>,
     chunks: Vec<Vec<Outcome>>,
     visible: usize,
 }
@@ -105,12 +108,14 @@ impl Process {
     pub fn new(index: u16, start: Start, restored: &Restored) -> Self {
         let shard = Shard { sink: 0, process: index };
         let mine = |other: &Shard| other.process % start.processes == index;
-        let outbox = |by, chunks: Vec<Vec<Outcome>>| Outbox { epoch: start.restored, by, chunks, visible: 0 };
-        let empty = || outbox(Generation(0), Vec::new());
+        let empty = || Outbox { epoch: start.restored, ..Outbox::default() };
         let mut outboxes = BTreeMap::from([(shard, empty())]);
         outboxes.extend(restored.shards.iter().filter(|shard| mine(shard)).map(|shard| (*shard, empty())));
         let held = restored.outboxes.iter().filter(|(shard, _)| mine(shard));
-        outboxes.extend(held.map(|(shard, (by, chunks))| (*shard, outbox(*by, chunks.clone()))));
+        outboxes.extend(held.map(|(shard, held)| {
+            let Snapshot { writer, generation, after, .. } = *held;
+            (*shard, Outbox { writer, generation, after, chunks: held.outbox.clone(), ..empty() })
+        }));
         let partitions = (0..crate::job::PARTITIONS).filter(|number| u16::from(*number) % start.processes == index);
         let partition = |number| (number, restored.partitions.get(&number).copied().unwrap_or_default());
         Process {
@@ -217,10 +222,13 @@ impl Process {
         }
         if let Some(epoch) = announced.filter(|epoch| self.cut.is_none_or(|cut| *epoch > cut)) {
             let outbox = self.outboxes.entry(self.shard).or_default();
-            (outbox.epoch, outbox.by) = (Some(epoch), self.start.generation);
+            let after = self.known.get(&self.shard).and_then(|marker| marker.delivered);
+            let Start { number, generation, .. } = self.start;
+            (outbox.epoch, outbox.writer, outbox.generation, outbox.after) = (Some(epoch), number, generation, after);
             outbox.chunks.extend(chunks(&std::mem::take(&mut self.gathered)));
             self.cut = Some(epoch);
-            return Step::Cut(epoch, self.partitions.clone(), outbox.chunks.clone());
+            let (shard, partitions, outbox) = (self.shard, self.partitions.clone(), outbox.chunks.clone());
+            return Step::Cut(epoch, Snapshot { partitions, shard, outbox, after, generation, writer: number });
         }
         let next = self.partitions.iter_mut().filter(|(_, partition)| !partition.is_at_end());
         let Some((number, partition)) = next.min_by_key(|(_, partition)| partition.next) else { return Step::Nothing };
@@ -235,7 +243,7 @@ impl Process {
         let delivered = outbox.epoch.map(|epoch| Delivered {
             epoch,
             chunks: outbox.visible as u32,
-            outbox: fingerprint(outbox.by, &outbox.chunks),
+            outbox: fingerprint(outbox.writer, &outbox.chunks),
             by: self.start.generation,
         });
         self.begin(shard, results, delivered, true);
@@ -350,15 +358,23 @@ impl Process {
 
     fn plan(&mut self) -> Result<(), Refusal> {
         let mut markers = self.markers.clone();
-        let held: BTreeMap<Shard, Undelivered> = self.new.iter().map(|shard| (*shard, self.held(*shard))).collect();
+        let mut held: BTreeMap<Shard, Undelivered> = self.new.iter().map(|shard| (*shard, self.held(*shard))).collect();
+        if self.is_broken(Broken::IgnoreHistory) {
+            for (shard, held) in &mut held {
+                held.after = markers.get(shard).and_then(|marker| marker.delivered);
+            }
+        }
         if self.is_broken(Broken::IgnoreFingerprints) {
             for (shard, marker) in &mut markers {
                 let outbox = held.get(shard).map_or(OutboxFingerprint(0), |held| held.outbox);
-                marker.delivered = marker.delivered.map(|delivered| Delivered { outbox, ..delivered });
+                let of_restored = |delivered: &Delivered| Some(delivered.epoch) == self.start.restored;
+                if let Some(delivered) = marker.delivered.as_mut().filter(|delivered| of_restored(delivered)) {
+                    delivered.outbox = outbox;
+                }
             }
         }
-        let held_by = self.outboxes.values().find(|outbox| !outbox.chunks.is_empty()).map(|outbox| outbox.by);
-        let publisher = held_by.filter(|_| !self.is_broken(Broken::IgnorePublisher));
+        let held_by = self.outboxes.values().find(|outbox| !outbox.chunks.is_empty()).map(|outbox| outbox.generation);
+        let publisher = held_by.filter(|_| !self.is_broken(Broken::IgnoreHistory));
         let plan = plan_recovery(self.start.generation, self.start.restored, publisher, &held, &markers)?;
         let ignored = self.is_broken(Broken::IgnoreMarkers);
         for (shard, visible) in plan {
@@ -369,8 +385,8 @@ impl Process {
     }
 
     fn held(&self, shard: Shard) -> Undelivered {
-        let Outbox { by, chunks, .. } = &self.outboxes[&shard];
-        Undelivered { chunks: chunks.len() as u32, outbox: fingerprint(*by, chunks) }
+        let Outbox { writer, chunks, after, .. } = &self.outboxes[&shard];
+        Undelivered { chunks: chunks.len() as u32, outbox: fingerprint(*writer, chunks), after: *after }
     }
 
     fn begin_claims(&mut self) {

@@ -7,6 +7,13 @@ pub enum Generations {
     OfStarts,
     /// One more than that of the checkpoint that it goes on from. Nobody starts from a copy.
     OfCheckpoints,
+    /// The same, with starts from copies, of one process each.
+    OfCheckpointsAlone,
+}
+
+impl Generations {
+    pub const ALL: [Generations; 3] =
+        [Generations::OfStarts, Generations::OfCheckpoints, Generations::OfCheckpointsAlone];
 }
 
 /// One rule that is broken.
@@ -24,8 +31,8 @@ pub enum Broken {
     IgnoreMarkers,
     /// A chunk's number is taken for that of a chunk of any other checkpoint of the epoch.
     IgnoreFingerprints,
-    /// It does not matter who published the restored checkpoint.
-    IgnorePublisher,
+    /// It matters neither who published the restored checkpoint nor what its shards had delivered then.
+    IgnoreHistory,
     /// A transaction in doubt counts as aborted.
     AssumeAborted,
     /// A producer whose commit was asked for twice goes on.
@@ -48,7 +55,7 @@ impl Broken {
         Broken::ReadToStable,
         Broken::IgnoreMarkers,
         Broken::IgnoreFingerprints,
-        Broken::IgnorePublisher,
+        Broken::IgnoreHistory,
         Broken::AssumeAborted,
         Broken::TrustLateCommit,
         Broken::DeliverBeforePublished,

@@ -1,7 +1,7 @@
 //! Everything at once: storages, runs, the broker, and the requests between them; what may happen next, and what must hold.
 
 use crate::broker::{Broker, Completed, Outcome, Request};
-use crate::job::{Manifest, Place, Snapshot, Storage, Writer, all_results};
+use crate::job::{Manifest, Place, Storage, Writer, all_results};
 use crate::process::{Process, Start, Step};
 use crate::rules::{Broken, Generations};
 use llm_optimizer_processor::checkpoint::{Command, Coordinator, Event, ProcessIndex, Rules};
@@ -174,11 +174,12 @@ impl World {
         }
         if self.runs.len() < MOST_STARTS {
             let likely = if self.runs.iter().any(Run::is_alive) { 1 } else { 6 };
+            let most = if self.generations == Generations::OfCheckpointsAlone { 1 } else { 3 };
             for storage in (0..self.storages.len()).filter(|storage| !self.is_locked(*storage)) {
-                (1..=3).for_each(|processes| add(Action::Start(storage, processes), likely));
+                (1..=most).for_each(|processes| add(Action::Start(storage, processes), likely));
             }
         }
-        let may_copy = self.generations == Generations::OfStarts;
+        let may_copy = self.generations != Generations::OfCheckpoints;
         if may_copy && self.storages.len() == 1 && !self.runs.is_empty() {
             add(Action::Copy, 1);
         }
@@ -303,6 +304,7 @@ impl World {
     /// A start from the storage, where nobody has its lock.
     pub fn try_start(&mut self, storage: usize, processes: u16) -> bool {
         let storage = storage % self.storages.len();
+        let processes = if self.generations == Generations::OfCheckpointsAlone { 1 } else { processes };
         let may = !self.is_locked(storage);
         if may {
             self.story.push(format!("{:?}", Action::Start(storage, processes)));
@@ -324,7 +326,7 @@ impl World {
         self.storages[storage].remove_incomplete();
         let number = self.runs.len();
         let of_checkpoints =
-            self.generations == Generations::OfCheckpoints || self.broken == Some(Broken::SharedGenerations);
+            self.generations != Generations::OfStarts || self.broken == Some(Broken::SharedGenerations);
         let generation = match of_checkpoints {
             true => Generation(restored.generation.0 + 1),
             false => Generation(number as u64 + 1),
@@ -377,10 +379,8 @@ impl World {
                     is_copy: false,
                 });
             }
-            Step::Cut(epoch, partitions, outbox) => {
-                let (shard, Start { number: writer, generation, .. }) = (process.shard, run.start);
-                let snapshot = Snapshot { partitions, shard, outbox, generation, writer };
-                let place = place(self.broken, epoch, index as u16, writer);
+            Step::Cut(epoch, snapshot) => {
+                let place = place(self.broken, epoch, index as u16, run.start.number);
                 let storage = &mut self.storages[run.storage];
                 if storage.manifests.values().any(|manifest| manifest.snapshots.contains(&place)) {
                     return Err(format!("run {number} writes over a snapshot of the published checkpoint {epoch:?}"));
@@ -484,7 +484,8 @@ impl World {
             if !self.expected.contains(&result) {
                 return Err(format!("{result:?} is wrong"));
             }
-            if start < self.recovered {
+            // Of two with the same generation either may win.
+            if self.generations == Generations::OfStarts && start < self.recovered {
                 return Err(format!("run {start:?} has written after run {:?} has recovered", self.recovered));
             }
             self.visible.push(result);

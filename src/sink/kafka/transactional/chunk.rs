@@ -4,7 +4,9 @@
 //! |---|---|
 //! | 1 | version, 1 |
 //! | 4 | number of records, little-endian |
-//! | 8 | the start that made it, little-endian |
+//! | 8, 8 | generation and run of the start that made it, little-endian |
+//! | 1 | whether the shard had delivered anything when its epoch was prepared: 0 or 1 |
+//! | 8, 4, 8, 8 | what its last marker said then: epoch, number of chunks, fingerprint of the outbox, generation, little-endian; or 0 |
 //! | text | topic |
 //! | number | number of headers, the same for all records |
 //! | text, option | of each header: name and value |
@@ -16,7 +18,9 @@
 //! a chunk without records.
 
 use super::super::delivery::RecordHeader;
+use crate::checkpoint::protocol::{Delivered, OutboxFingerprint, RunId};
 use crate::sink::Generation;
+use crate::time::Epoch;
 
 const VERSION: u8 = 1;
 /// A chunk is one transaction, whose results become visible at once and which is written twice: bounded, so that neither takes long.
@@ -25,6 +29,18 @@ pub(super) const MOST_RECORDS: u32 = 5_000;
 pub(super) const MOST_BYTES: usize = 4 << 20;
 /// Where the number of records is.
 const COUNT_AT: usize = 1;
+/// Where the origin is.
+const ORIGIN_AT: usize = 5;
+const ORIGIN_BYTES: usize = 45;
+
+/// What a chunk says of its making.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sink::kafka) struct Origin {
+    pub generation: Generation,
+    pub run: RunId,
+    /// What the shard had delivered when the chunk's epoch was prepared.
+    pub after: Option<Delivered>,
+}
 
 /// Gathers records.
 #[derive(Clone, Debug)]
@@ -34,9 +50,9 @@ pub(super) struct ChunkWriter {
 }
 
 impl ChunkWriter {
-    pub fn new(start: Generation, topic: &str, headers: &[RecordHeader]) -> Self {
-        let mut bytes = vec![VERSION, 0, 0, 0, 0];
-        bytes.extend(start.0.to_le_bytes());
+    pub fn new(topic: &str, headers: &[RecordHeader]) -> Self {
+        let mut bytes = vec![0; ORIGIN_AT + ORIGIN_BYTES];
+        bytes[0] = VERSION;
         push_text(&mut bytes, topic.as_bytes());
         push_number(&mut bytes, headers.len());
         for (name, value) in headers {
@@ -57,17 +73,35 @@ impl ChunkWriter {
         self.records >= MOST_RECORDS || (self.records > 0 && self.bytes.len() + more > MOST_BYTES)
     }
 
+    /// Its bytes, but for the origin.
     pub fn finish(mut self) -> Vec<u8> {
         self.bytes[COUNT_AT..COUNT_AT + 4].copy_from_slice(&self.records.to_le_bytes());
         self.bytes
     }
 }
 
+impl Origin {
+    /// Writes it into a chunk.
+    pub fn put_into(self, chunk: &mut [u8]) {
+        let mut bytes = Vec::with_capacity(ORIGIN_BYTES);
+        bytes.extend(self.generation.0.to_le_bytes());
+        bytes.extend(self.run.0.to_le_bytes());
+        if let Some(Delivered { epoch, chunks, outbox, by }) = self.after {
+            bytes.push(1);
+            bytes.extend(epoch.number().to_le_bytes());
+            bytes.extend(chunks.to_le_bytes());
+            bytes.extend(outbox.0.to_le_bytes());
+            bytes.extend(by.0.to_le_bytes());
+        }
+        bytes.resize(ORIGIN_BYTES, 0);
+        chunk[ORIGIN_AT..ORIGIN_AT + ORIGIN_BYTES].copy_from_slice(&bytes);
+    }
+}
+
 /// A chunk that was read and is in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sink::kafka) struct Chunk<'a> {
-    /// The start that made it.
-    pub start: Generation,
+    pub origin: Origin,
     pub topic: &'a str,
     pub headers: Vec<RecordHeader>,
     /// Keys and values.
@@ -82,8 +116,8 @@ impl<'a> Chunk<'a> {
             [VERSION] => {}
             other => return Err(format!("its version is {}, and this program reads version {VERSION}", other[0])),
         }
-        let count = u32::from_le_bytes(rest.take(4)?.try_into().expect("four bytes were taken"));
-        let start = Generation(u64::from_le_bytes(rest.take(8)?.try_into().expect("eight bytes were taken")));
+        let count = rest.u32()?;
+        let origin = rest.origin()?;
         let topic = std::str::from_utf8(rest.text()?).map_err(|_| "its topic is not UTF-8".to_owned())?;
         let mut headers = Vec::new();
         for _ in 0..rest.number()? {
@@ -96,7 +130,7 @@ impl<'a> Chunk<'a> {
             records.push((rest.text()?, rest.option()?));
         }
         match rest.0.len() {
-            0 => Ok(Chunk { start, topic, headers, records }),
+            0 => Ok(Chunk { origin, topic, headers, records }),
             more => Err(format!("{more} bytes follow its {count} records")),
         }
     }
@@ -113,6 +147,28 @@ impl<'a> Rest<'a> {
         let (taken, rest) = self.0.split_at(count);
         self.0 = rest;
         Ok(taken)
+    }
+
+    fn u32(&mut self) -> Result<u32, String> {
+        Ok(u32::from_le_bytes(self.take(4)?.try_into().expect("four bytes were taken")))
+    }
+
+    fn u64(&mut self) -> Result<u64, String> {
+        Ok(u64::from_le_bytes(self.take(8)?.try_into().expect("eight bytes were taken")))
+    }
+
+    fn origin(&mut self) -> Result<Origin, String> {
+        let (generation, run) = (Generation(self.u64()?), RunId(self.u64()?));
+        let has_delivered = self.take(1)?[0];
+        let (epoch, chunks) = (Epoch::new(self.u64()?), self.u32()?);
+        let delivered =
+            Delivered { epoch, chunks, outbox: OutboxFingerprint(self.u64()?), by: Generation(self.u64()?) };
+        let after = match has_delivered {
+            0 => None,
+            1 => Some(delivered),
+            other => return Err(format!("it says {other} where 0 or 1 is right")),
+        };
+        Ok(Origin { generation, run, after })
     }
 
     fn number(&mut self) -> Result<usize, String> {
@@ -169,24 +225,44 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const ORIGIN: Origin = Origin { generation: Generation(258), run: RunId(3), after: None };
+
     type Record = (Vec<u8>, Option<Vec<u8>>);
 
     fn write(topic: &str, headers: &[RecordHeader], records: &[Record]) -> Vec<u8> {
-        let mut chunk = ChunkWriter::new(Generation(258), topic, headers);
+        let mut chunk = ChunkWriter::new(topic, headers);
         records.iter().for_each(|(key, value)| chunk.push(key, value.as_deref()));
-        chunk.finish()
+        let mut bytes = chunk.finish();
+        ORIGIN.put_into(&mut bytes);
+        bytes
     }
 
     #[test]
     fn its_bytes_are_these() {
         let headers = [("h".to_owned(), Some(b"1".to_vec())), ("n".to_owned(), None)];
         let bytes = write("to", &headers, &[(b"k".to_vec(), Some(b"vv".to_vec())), (b"k".to_vec(), None)]);
-        assert_eq!(bytes, b"\x01\x02\0\0\0\x02\x01\0\0\0\0\0\0\x02to\x02\x01h\x021\x01n\0\x01k\x03vv\x01k\0");
+        let origin = b"\x01\x02\0\0\0\x02\x01\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\0";
+        assert_eq!((&bytes[..22], &bytes[22..50]), (&origin[..], &[0; 28][..]));
+        assert_eq!(bytes[50..], *b"\x02to\x02\x01h\x021\x01n\0\x01k\x03vv\x01k\0");
+    }
+
+    #[test]
+    fn it_says_where_it_comes_from() {
+        let after =
+            Delivered { epoch: Epoch::new(0x11), chunks: 0x22, outbox: OutboxFingerprint(0x33), by: Generation(0x44) };
+        let origin = Origin { after: Some(after), ..ORIGIN };
+        let mut bytes = ChunkWriter::new("", &[]).finish();
+        origin.put_into(&mut bytes);
+        assert_eq!(Chunk::read(&bytes).unwrap().origin, origin);
+        assert_eq!(bytes[21..30], [1, 0x11, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[30..34], [0x22, 0, 0, 0]);
+        bytes[21] = 2;
+        assert!(Chunk::read(&bytes).is_err());
     }
 
     #[test]
     fn it_is_bounded_in_records_and_bytes() {
-        let mut chunk = ChunkWriter::new(Generation(0), "to", &[]);
+        let mut chunk = ChunkWriter::new("to", &[]);
         assert!(!chunk.is_full_for(2 * MOST_BYTES), "a large record has a chunk of its own");
         chunk.push(&[0; 100], None);
         assert!(chunk.is_full_for(MOST_BYTES - 100) && !chunk.is_full_for(MOST_BYTES - 200));
@@ -205,7 +281,7 @@ mod tests {
             let headers = vec![(name, Some(topic.clone().into_bytes())), (String::new(), None)];
             let bytes = write(&topic, &headers, &records);
             let borrowed = records.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
-            prop_assert_eq!(Chunk::read(&bytes), Ok(Chunk { start: Generation(258), topic: &topic, headers, records: borrowed }));
+            prop_assert_eq!(Chunk::read(&bytes), Ok(Chunk { origin: ORIGIN, topic: &topic, headers, records: borrowed }));
         }
 
         /// Neither what is cut off, nor what is changed, makes it panic; what is cut off is noticed.

@@ -43,7 +43,7 @@ use crate::config::ProducerConfig;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::sink::{Generation, Prepared, ProcessIdentity, ResultRow, ResultSink, Shard, SinkContext, SinkRecovery};
 use crate::time::Epoch;
-use chunk::ChunkWriter;
+use chunk::{ChunkWriter, Origin};
 use config::{reading_config, transactional_config};
 use progress::{ProgressTopic, UpTo};
 use shard::{ShardDelivery, Start, refused, transactional_id};
@@ -87,6 +87,8 @@ struct Outbox {
     epoch: Option<Epoch>,
     chunks: Vec<Vec<u8>>,
     visible: usize,
+    /// What the shard had delivered when they were made.
+    after: Option<Delivered>,
 }
 
 impl TransactionalResults {
@@ -111,6 +113,12 @@ impl TransactionalResults {
             key: Vec::new(),
             value: Vec::new(),
         })
+    }
+
+    /// Of chunks whose epoch is prepared now. Some of their results may have come before the epoch before it was delivered.
+    fn origin(&self) -> Origin {
+        let after = self.own.as_ref().and_then(ShardDelivery::delivered);
+        Origin { generation: self.start.generation, run: self.start.run, after }
     }
 
     fn context(&self) -> ProcessorResult<SinkContext> {
@@ -258,7 +266,7 @@ impl ResultSink for TransactionalResults {
             self.value.clear();
             let is_tombstone = !encode_record(row, &mut self.key, &mut self.value);
             let value = Some(&self.value[..]).filter(|_| !is_tombstone);
-            let new = || ChunkWriter::new(self.start.generation, &self.config.result_topic, &self.headers);
+            let new = || ChunkWriter::new(&self.config.result_topic, &self.headers);
             self.gathered.push(new, &self.key, value);
         }
         Ok(())
@@ -277,13 +285,17 @@ impl ResultSink for TransactionalResults {
         }
         for (shard, prepared) in &recovery.prepared {
             let chunks = prepared.outbox.clone();
-            outboxes.insert(*shard, Outbox { epoch: recovery.restored, chunks, visible: 0 });
+            outboxes.insert(*shard, Outbox { epoch: recovery.restored, chunks, ..Outbox::default() });
         }
         let mut publisher = None;
-        for (&shard, outbox) in &outboxes {
+        for (&shard, outbox) in &mut outboxes {
             let epoch = outbox.epoch.unwrap_or_default();
             for (position, chunk) in outbox.chunks.iter().enumerate() {
-                publisher = Some(read_chunk(chunk, shard, epoch, position)?.start);
+                let origin = read_chunk(chunk, shard, epoch, position)?.origin;
+                publisher = Some(origin.generation);
+                if position == 0 {
+                    outbox.after = origin.after;
+                }
             }
         }
         for mut delivery in self.take(&recovery, publisher, &mut outboxes)? {
@@ -308,8 +320,10 @@ impl ResultSink for TransactionalResults {
         self.prepared.epoch = Some(epoch);
         let mut chunks = self.gathered.take();
         if self.prepared.chunks.is_empty() && chunks.is_empty() {
-            chunks.push(ChunkWriter::new(self.start.generation, &self.config.result_topic, &self.headers).finish());
+            chunks.push(ChunkWriter::new(&self.config.result_topic, &self.headers).finish());
         }
+        let origin = self.origin();
+        chunks.iter_mut().for_each(|chunk| origin.put_into(chunk));
         self.prepared.chunks.extend(chunks);
         Ok(Prepared { file: None, outbox: self.prepared.chunks.clone() })
     }
@@ -364,7 +378,8 @@ impl Gathered {
 
 impl Outbox {
     fn held(&self) -> Undelivered {
-        Undelivered { chunks: self.chunks.len() as u32, outbox: OutboxFingerprint::of(&self.chunks) }
+        let outbox = OutboxFingerprint::of(&self.chunks);
+        Undelivered { chunks: self.chunks.len() as u32, outbox, after: self.after }
     }
 }
 

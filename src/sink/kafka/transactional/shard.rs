@@ -43,6 +43,11 @@ impl ShardDelivery {
         self.shard
     }
 
+    /// What its last marker says.
+    pub fn delivered(&self) -> Option<Delivered> {
+        self.known.and_then(|marker| marker.delivered)
+    }
+
     /// Ends what others have open as this shard, and keeps them from doing more.
     pub fn fence(&mut self, context: &SinkContext) -> ProcessorResult<()> {
         self.producer.fence(context)
