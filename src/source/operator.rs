@@ -77,7 +77,7 @@ pub struct SourceTurn<'a> {
     /// What the poll came to; `None` where there was none.
     pub polled: Option<Polled>,
     /// The worker's capability.
-    pub holds: Option<EventTime>,
+    pub holds: Option<Time>,
     /// Whether the windows were closed because all partitions of all workers have been idle.
     pub closed_idle: bool,
 }
@@ -383,7 +383,7 @@ impl SourceOperator {
 
     fn report(&mut self, polled: Option<Polled>) {
         let counts = self.intake.take_counts();
-        let holds = self.capabilities.as_ref().map(|capabilities| capabilities.worker.time().event_time());
+        let holds = self.capabilities.as_ref().map(|capabilities| *capabilities.worker.time());
         (self.settings.observer)(SourceTurn {
             counts,
             intake: &self.intake,

@@ -137,7 +137,7 @@ fn a_checkpoint_that_may_not_be_read_is_passed_over_by_name() {
         return println!("skipped: files cannot be given to another user: {error}");
     }
     change(&table, |_| {});
-    fs::set_permissions(&table, fs::Permissions::from_mode(0)).expect("ours");
+    fs::set_permissions(&table, fs::Permissions::from_mode(0o0)).expect("ours");
     let mut command = job.command(&[]);
     let mut as_nobody = std::process::Command::new(&binary);
     as_nobody.args(command.get_args()).current_dir(job.place.path(".")).env_clear().uid(NOBODY).gid(NOBODY);
