@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Enough for some seconds of a debug build.
-const EVENTS: usize = 250_000;
+const EVENTS: usize = 1_200_000;
 /// How long a run may take that is left alone.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::fs;
 use std::time::Duration;
 
-const WINDOWS: u64 = 75;
+const WINDOWS: u64 = 250;
 /// Of each window; with four values each, 117 keys have some 34 events each: more than are kept as they are.
 const EVENTS: u64 = 4_000;
 const KEYS: u64 = 117;

@@ -176,7 +176,7 @@ fn checkpoints_that_are_removed_between_two_runs_are_a_new_job() {
 fn checkpoints_that_are_removed_while_the_job_runs_are_made_anew() {
     let job = Interrupted::new("exactly_once");
     // Long enough that nothing is written while they are removed.
-    job.set_interval("1500ms");
+    job.set_interval("800ms");
     let mut live = job.start();
     job.wait_for_checkpoint(&live, 0);
     let newest = *job.published().last().expect("there are checkpoints");
