@@ -312,8 +312,7 @@ fn put_bins(out: &mut Vec<u8>, bins: &Bins) {
 /// The bins, and the sum of their counts.
 fn read_bins(mapping: &Mapping, reader: &mut Reader<'_>) -> ProcessorResult<(Bins, u64)> {
     let used = reader.varint()?;
-    let mut bins = Bins::default();
-    let (mut next, mut total) = (0u64, 0u64);
+    let (mut counters, mut next, mut total) = (Vec::new(), 0u64, 0u64);
     for _ in 0..used {
         let (distance, count) = (reader.varint()?, reader.varint()?);
         let bin = next.saturating_add(distance);
@@ -324,9 +323,15 @@ fn read_bins(mapping: &Mapping, reader: &mut Reader<'_>) -> ProcessorResult<(Bin
             return Err(reader.error("an empty bin"));
         }
         total = total.checked_add(count).ok_or_else(|| reader.error("counters beyond 64 bits"))?;
-        bins.add(bin as u32, count);
+        counters.push((bin as u32, count));
         next = bin + 1;
     }
+    let mut bins = Bins::default();
+    if let (Some((least, _)), Some((most, _))) = (counters.first(), counters.last()) {
+        // At once: growing bin by bin takes as long as all of them are long, for each.
+        bins.cover(*least, *most);
+    }
+    counters.into_iter().for_each(|(bin, count)| bins.add(bin, count));
     Ok((bins, total))
 }
 

@@ -9,7 +9,8 @@
 //! passed over, or ignored, cannot be taken for what comes now.
 
 use super::{
-    CheckpointState, CheckpointStore, Fault, FaultKind, JobFingerprint, ListedCheckpoint, Manifest, Restored, StartFrom,
+    CheckpointState, CheckpointStore, Fault, FaultKind, JobFingerprint, ListedCheckpoint, Manifest, RestoreProgress,
+    Restored, StartFrom,
 };
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::KEY_GROUPS;
@@ -23,6 +24,8 @@ pub struct Expectation<'a> {
     pub fingerprint: &'a JobFingerprint,
     /// Whether an older checkpoint will do where the newest is damaged.
     pub may_fall_back: bool,
+    /// Told how far the check is.
+    pub progress: &'a RestoreProgress,
 }
 
 /// What a run begins with.
@@ -50,7 +53,7 @@ pub fn choose(store: &CheckpointStore, from: StartFrom, expected: &Expectation<'
             fits(store, &manifest, expected)?;
             let published = listed.iter().filter(|other| other.state.manifest().is_some() && other.epoch > epoch);
             let discarded = published.map(|other| other.epoch).collect();
-            Ok(Choice { restored: Some(Restored::open(store, manifest)?), first, discarded })
+            Ok(Choice { restored: Some(open(store, manifest, expected.progress)?), first, discarded })
         }
         StartFrom::Newest => Ok(Choice { restored: newest(store, &listed, expected)?, first, discarded: nothing }),
     }
@@ -75,7 +78,7 @@ fn newest(
             }),
             CheckpointState::Complete(manifest) => {
                 fits(store, manifest, expected)?;
-                Restored::open(store, (**manifest).clone())
+                open(store, (**manifest).clone(), expected.progress)
             }
         };
         match opened {
@@ -103,6 +106,11 @@ fn newest(
 
 fn is_newer_format(fault: &Fault) -> bool {
     matches!(fault.kind, FaultKind::NewerFormat { .. })
+}
+
+fn open(store: &CheckpointStore, manifest: Manifest, progress: &RestoreProgress) -> ProcessorResult<Restored> {
+    progress.begin_check(manifest.snapshots.iter().map(|snapshot| snapshot.files.bytes()).sum());
+    Restored::open_with(store, manifest, &|bytes| progress.checked(bytes))
 }
 
 fn refusal(store: &CheckpointStore, epoch: Epoch, error: &ProcessorError, why: &str) -> ProcessorError {

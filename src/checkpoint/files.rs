@@ -60,9 +60,14 @@ impl SnapshotFiles {
 
     /// Whether each file has the content that it had. This reads all of them.
     pub fn check_contents(&self, directory: &Path) -> Vec<Fault> {
+        self.check_contents_with(directory, &|_| {})
+    }
+
+    /// The same; `read` is told how many bytes more were read.
+    pub(crate) fn check_contents_with(&self, directory: &Path, read: &dyn Fn(u64)) -> Vec<Fault> {
         self.check(directory, |path, file| {
             let mut open = File::open(path).map_err(|error| Fault::io(path, &error))?;
-            let (found, crc32) = checksum(&mut open).map_err(|error| Fault::io(path, &error))?;
+            let (found, crc32) = checksum(&mut open, read).map_err(|error| Fault::io(path, &error))?;
             file.expect_length(path, found)?;
             let kind = FaultKind::Checksum { expected: file.crc32, found: crc32 };
             if crc32 == file.crc32 { Ok(()) } else { Err(Fault::new(path, kind)) }
@@ -108,13 +113,13 @@ fn settle_one(path: &Path, known: Option<&Known>) -> std::io::Result<Known> {
         return Ok(*known);
     }
     let mut open = File::open(path)?;
-    let (bytes, crc32) = checksum(&mut open)?;
+    let (bytes, crc32) = checksum(&mut open, &|_| {})?;
     open.sync_all()?;
     Ok(Known { device, inode, bytes, crc32 })
 }
 
 /// The length and the checksum of what is left of a file.
-fn checksum(open: &mut File) -> std::io::Result<(u64, Crc32)> {
+fn checksum(open: &mut File, told: &dyn Fn(u64)) -> std::io::Result<(u64, Crc32)> {
     let mut hasher = crc32fast::Hasher::new();
     let mut buffer = vec![0; READ];
     let mut bytes = 0;
@@ -124,6 +129,7 @@ fn checksum(open: &mut File) -> std::io::Result<(u64, Crc32)> {
             Ok(read) => {
                 hasher.update(&buffer[..read]);
                 bytes += read as u64;
+                told(read as u64);
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

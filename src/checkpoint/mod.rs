@@ -24,6 +24,7 @@ mod meaning;
 mod numbers;
 pub mod operator;
 mod port;
+mod progress;
 pub mod protocol;
 mod publisher;
 mod reader;
@@ -59,6 +60,7 @@ pub use manifest::{
 pub use meaning::DefinitionParts;
 pub use numbers::{SinkNames, SinkNumber, check_sinks};
 pub use port::{Part, Voice, WorkerPort};
+pub use progress::{Loaded, RestoreProgress};
 pub use publisher::{Publication, Published, PublisherSettings, start_publisher};
 pub use reader::{Record, SnapshotReader};
 pub use record::{Changes, RecordKey, Table};

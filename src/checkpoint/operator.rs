@@ -26,6 +26,9 @@ const TICK: Duration = Duration::from_millis(20);
 /// Told of each decision of the coordinator.
 pub type CommandObserver = Box<dyn FnMut(&Command<String>)>;
 
+/// Told of each word that is heard.
+pub type WordObserver = Box<dyn FnMut(&Word)>;
+
 /// What the coordinator needs beside its decisions.
 pub struct CoordinatorSeat {
     /// The decisions.
@@ -48,6 +51,8 @@ pub struct CheckpointSettings {
     pub hub: SinkHub,
     /// What the process begins with; a job whose processes differ in that ends.
     pub beginning: Beginning,
+    /// Told of each word that is heard, for the status; on the first worker of a process.
+    pub heard: Option<WordObserver>,
     /// The run's switch.
     pub control: Control,
     /// The worker's voice: it is given what wakes the operator.
@@ -56,7 +61,7 @@ pub struct CheckpointSettings {
 
 /// Builds the operator.
 pub fn checkpoints(scope: Scope<'_, Time>, settings: CheckpointSettings) {
-    let CheckpointSettings { epochs, seat, hub, beginning, control, voice } = settings;
+    let CheckpointSettings { epochs, seat, hub, beginning, mut heard, control, voice } = settings;
     epochs.say_beginning(beginning);
     let begin = Instant::now();
     let seat = Rc::new(RefCell::new(seat));
@@ -85,14 +90,17 @@ pub fn checkpoints(scope: Scope<'_, Time>, settings: CheckpointSettings) {
         }
     });
 
-    let heard = stream.broadcast();
+    let said = stream.broadcast();
     let mut builder = OperatorBuilder::new("hear-checkpoints".to_owned(), scope);
-    let mut input = builder.new_input(heard, Pipeline);
+    let mut input = builder.new_input(said, Pipeline);
     builder.build(move |_capabilities| {
         move |_frontiers| {
             input.for_each(|_capability, words| {
                 for word in words.drain(..) {
                     epochs.hear(&word, &hub);
+                    if let Some(heard) = &mut heard {
+                        heard(&word);
+                    }
                     if let Word::Begins(other) = &word
                         && let Some(error) = beginning.conflict(other)
                     {

@@ -24,7 +24,12 @@ impl SnapshotReader {
     /// # Errors
     /// The first file that is missing, cut off, damaged or not readable.
     pub fn open(directory: &Path, files: &SnapshotFiles) -> ProcessorResult<Self> {
-        match files.check_contents(directory).into_iter().next() {
+        Self::open_with(directory, files, &|_| {})
+    }
+
+    /// The same; `read` is told how many bytes more were read.
+    pub(super) fn open_with(directory: &Path, files: &SnapshotFiles, read: &dyn Fn(u64)) -> ProcessorResult<Self> {
+        match files.check_contents_with(directory, read).into_iter().next() {
             Some(fault) => Err(fault.into()),
             None => Ok(Self::open_checked(directory)?),
         }
@@ -50,6 +55,11 @@ impl SnapshotReader {
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> ProcessorResult<Option<Vec<u8>>> {
         self.db.get(key).map_err(|error| self.failure(&error))
+    }
+
+    /// About how many records there are.
+    pub(super) fn about_records(&self) -> u64 {
+        self.db.property_int_value("rocksdb.estimate-num-keys").ok().flatten().unwrap_or(0)
     }
 
     /// The records whose keys begin with `prefix`, in the order of their keys.

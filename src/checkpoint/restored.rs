@@ -21,8 +21,18 @@ pub struct Restored {
 impl Restored {
     /// Checks and opens all snapshots of a checkpoint.
     pub fn open(store: &CheckpointStore, manifest: Manifest) -> ProcessorResult<Self> {
-        let snapshots = store.snapshots(&manifest).collect::<ProcessorResult<_>>()?;
+        Self::open_with(store, manifest, &|_| {})
+    }
+
+    /// The same; `read` is told how many bytes more were read.
+    pub(super) fn open_with(store: &CheckpointStore, manifest: Manifest, read: &dyn Fn(u64)) -> ProcessorResult<Self> {
+        let snapshots = store.snapshots_with(&manifest, read).collect::<ProcessorResult<_>>()?;
         Ok(Self { manifest, snapshots })
+    }
+
+    /// About how many records there are in all snapshots.
+    pub fn about_records(&self) -> u64 {
+        self.snapshots.iter().map(SnapshotReader::about_records).sum()
     }
 
     /// What it says of itself.

@@ -303,11 +303,20 @@ impl CheckpointStore {
         &'a self,
         manifest: &'a Manifest,
     ) -> impl Iterator<Item = ProcessorResult<SnapshotReader>> + 'a {
+        self.snapshots_with(manifest, &|_| {})
+    }
+
+    /// The same; `read` is told how many bytes more were read.
+    pub(super) fn snapshots_with<'a>(
+        &'a self,
+        manifest: &'a Manifest,
+        read: &'a dyn Fn(u64),
+    ) -> impl Iterator<Item = ProcessorResult<SnapshotReader>> + 'a {
         let directory = self.directory(manifest.epoch);
         manifest
             .snapshots
             .iter()
-            .map(move |snapshot| SnapshotReader::open(&directory.join(&snapshot.directory), &snapshot.files))
+            .map(move |snapshot| SnapshotReader::open_with(&directory.join(&snapshot.directory), &snapshot.files, read))
     }
 
     /// Removes a checkpoint; nothing happens where there is none. From the first step on it does not count.

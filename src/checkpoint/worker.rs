@@ -50,6 +50,7 @@ struct Shared {
     has_said_finished: bool,
     has_said_stopping: bool,
     can_cut: bool,
+    is_writing: bool,
 }
 
 impl WorkerEpochs {
@@ -138,6 +139,16 @@ impl WorkerEpochs {
         if !std::mem::replace(&mut shared.has_said_finished, true) {
             shared.to_say.push_back(Word::Finished(self.worker));
         }
+    }
+
+    /// Takes note whether a snapshot of the windows is being written.
+    pub fn windows_are_written(&self, is_writing: bool) {
+        self.shared.borrow_mut().is_writing = is_writing;
+    }
+
+    /// Whether a snapshot of the windows is being written: rows cost several times as much then.
+    pub fn is_writing(&self) -> bool {
+        self.shared.borrow().is_writing
     }
 
     /// The source knows all its partitions: from now on it can cut.

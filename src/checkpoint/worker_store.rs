@@ -30,6 +30,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+/// The share of a memory limit that goes to what is held before it goes to disk, and again to what was read.
+const SHARE: usize = 8;
+const LEAST_BUFFER: usize = 1 << 20;
 /// Bytes of changes that are written at once.
 const PIECE: usize = 4 << 20;
 /// What is held before it goes to disk, and how often.
@@ -103,6 +106,12 @@ impl WorkerStore {
     /// # Errors
     /// Where another process has the database open, or the directory cannot be made or written to.
     pub fn create(directory: &Path) -> ProcessorResult<Self> {
+        Self::create_within(directory, usize::MAX)
+    }
+
+    /// The same, where the worker's windows may take no more than so many bytes of memory: the database takes a part of as much
+    /// besides.
+    pub fn create_within(directory: &Path, memory: usize) -> ProcessorResult<Self> {
         create_directory(directory)?;
         DB::destroy(&Options::default(), directory).map_err(|error| {
             ProcessorError::State(format!(
@@ -110,7 +119,7 @@ impl WorkerStore {
                 directory.display()
             ))
         })?;
-        let options = options();
+        let options = options(memory);
         let db = DB::open(&options, directory).map_err(|error| failure(directory, &error))?;
         let inner = Inner { path: directory.to_owned(), options, db: RwLock::new(Some(db)), writing: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
@@ -276,11 +285,12 @@ fn failure(path: &Path, error: &::rocksdb::Error) -> ProcessorError {
     ProcessorError::State(format!("RocksDB in {}: {error}", path.display()))
 }
 
-fn options() -> Options {
+fn options(memory: usize) -> Options {
+    let share = (memory / SHARE).max(LEAST_BUFFER);
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_compression_type(DBCompressionType::Lz4);
-    options.set_write_buffer_size(BUFFER);
+    options.set_write_buffer_size(share.min(BUFFER));
     options.set_max_write_buffer_number(BUFFERS);
     options.set_compaction_style(DBCompactionStyle::Universal);
     options.set_universal_compaction_options(&UniversalCompactOptions::default());
@@ -290,7 +300,7 @@ fn options() -> Options {
     options.set_level_zero_stop_writes_trigger(NEVER);
     options.set_soft_pending_compaction_bytes_limit(0);
     options.set_hard_pending_compaction_bytes_limit(0);
-    options.set_block_based_table_factory(&tables());
+    options.set_block_based_table_factory(&tables(share.min(CACHE)));
     options.set_max_open_files(OPEN_FILES);
     options.set_keep_log_file_num(LOG_FILES);
     options.set_max_log_file_size(LOG_BYTES);
@@ -302,10 +312,10 @@ fn options() -> Options {
     options
 }
 
-fn tables() -> BlockBasedOptions {
+fn tables(cache: usize) -> BlockBasedOptions {
     let mut tables = BlockBasedOptions::default();
     tables.set_block_size(BLOCK);
-    tables.set_block_cache(&Cache::new_lru_cache(CACHE));
+    tables.set_block_cache(&Cache::new_lru_cache(cache));
     tables.set_cache_index_and_filter_blocks(true);
     tables.set_bloom_filter(FILTER_BITS, false);
     tables

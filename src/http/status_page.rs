@@ -248,8 +248,14 @@ fn sinks(body: &mut String, snapshot: &Snapshot) {
 fn checkpoints(body: &mut String, status: &CheckpointStatus, now: EventTime) {
     let ago = |at| format!("{} ago", describe_span(now.since(at)));
     let number = |bytes: Option<u64>| bytes.map_or_else(String::new, group_digits);
-    let columns =
-        [("checkpoint", true), ("", false), ("when", true), ("took", true), ("bytes", true), ("of them written", true)];
+    let columns = [
+        ("checkpoint", true),
+        ("state", false),
+        ("when", true),
+        ("took", true),
+        ("bytes", true),
+        ("bytes of records written for it", true),
+    ];
     let mut rows = Vec::new();
     if let Some(pending) = status.pending {
         let lasting = describe_span(now.since(pending.since));
@@ -263,7 +269,7 @@ fn checkpoints(body: &mut String, status: &CheckpointStatus, now: EventTime) {
         ]);
     }
     if let Some(last) = &status.last {
-        let what = if last.restored { "gone on from" } else { "published" };
+        let what = if last.restored { "this run began with it" } else { "published" };
         let took = last.took.map_or_else(String::new, |took| describe_span(took.into()));
         rows.push([
             last.epoch.to_string(),

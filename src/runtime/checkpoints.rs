@@ -4,13 +4,15 @@
 //! from what it holds for them; each worker fills its windows from the records of its key groups, whichever worker wrote them; the
 //! sources begin at its cuts. One writer a worker and, in the first process, one publisher make the next checkpoints.
 
+use super::restoring::RestoreBar;
 use super::{Control, Topology};
-use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat};
+use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat, WordObserver};
 use crate::checkpoint::{
     Attempts, Beginning, Changes, CheckpointStore, Choice, Command, Coordinator, DefinitionSummary, Expectation,
-    FORMAT_VERSION, FirstEpoch, JobFingerprint, Manifest, Part, ProcessIndex, Publication, PublisherSettings, Restored,
-    Rules, SinkGathering, SinkNames, SinkNumber, StartOptions, Voice, WorkerEpochs, WorkerPort, WorkerStore,
-    WriterSettings, check_sinks, choose, key_groups_of, sink_recovery, start_publisher, start_writer,
+    FORMAT_VERSION, FirstEpoch, JobFingerprint, Loaded, Manifest, Part, ProcessIndex, Publication, PublisherSettings,
+    RestoreProgress, Restored, Rules, SinkGathering, SinkNames, SinkNumber, StartOptions, Voice, Word, WorkerEpochs,
+    WorkerPort, WorkerStore, WriterSettings, check_sinks, choose, key_groups_of, sink_recovery, start_publisher,
+    start_writer,
 };
 use crate::config::{ProcessorConfig, StateBackendKind};
 use crate::error::ProcessorResult;
@@ -30,7 +32,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The least time between two checkpoints that are taken because somebody would welcome them.
-const LEAST_PAUSE: Duration = Duration::from_millis(500);
+const LEAST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The checkpoints of a run, in this process.
 pub struct RunCheckpoints {
@@ -40,6 +42,8 @@ pub struct RunCheckpoints {
     discarded: Vec<Epoch>,
     first: FirstEpoch,
     resume: Arc<Resume>,
+    progress: Arc<RestoreProgress>,
+    bar: RestoreBar,
     template: Manifest,
     process: ProcessIndex,
     threads: usize,
@@ -103,11 +107,26 @@ impl RunCheckpoints {
         let Meaning { fingerprint, definitions, may_fall_back, metrics, board } = meaning;
         let losses = metrics.losses();
         let metrics = CheckpointMetrics::new(&metrics, &board, config.state.tolerable_failures);
-        let expected = Expectation { job: &config.job, fingerprint: &fingerprint, may_fall_back };
+        let progress = Arc::new(RestoreProgress::new(topology.threads()));
+        let bar = RestoreBar::draw(Arc::clone(&progress))?;
+        let expected = Expectation { job: &config.job, fingerprint: &fingerprint, may_fall_back, progress: &progress };
         let Choice { restored, first, discarded } = choose(&store, start.from, &expected)?;
+        match restored.as_ref().filter(|restored| !restored.manifest().finished) {
+            Some(restored) => progress.begin_load(share(restored.about_records(), topology)),
+            None => progress.end(),
+        }
+        if let (Some(oldest), Some(newest)) = (discarded.first(), discarded.last()) {
+            tracing::warn!(
+                target: "checkpoint",
+                "the checkpoints {oldest} to {newest} are newer than the one asked for: they are removed when this run has \
+                 published one"
+            );
+        }
+        let memory_limit = config.state.memory_limit.map(|limit| usize::try_from(limit.0).unwrap_or(usize::MAX));
+        let memory = memory_limit.unwrap_or(usize::MAX) / topology.threads();
         let local = |local: usize| {
             let worker = process.index * topology.threads() + local;
-            let store = WorkerStore::create(&path.join(format!("worker-{worker}")))?;
+            let store = WorkerStore::create_within(&path.join(format!("worker-{worker}")), memory)?;
             let (parts, taken) = unbounded();
             let (parts, taken) = (Mutex::new(Some(parts)), Mutex::new(Some(taken)));
             Ok(Local { store, voice: Voice::default(), parts, taken })
@@ -147,6 +166,8 @@ impl RunCheckpoints {
             first: FirstEpoch { epoch: first, frontier },
             restored,
             resume: Arc::new(resume),
+            progress,
+            bar,
             template,
             process: ProcessIndex(process.index as u16),
             threads: topology.threads(),
@@ -164,7 +185,7 @@ impl RunCheckpoints {
                 least_pause: LEAST_PAUSE,
             },
             retain: config.state.retain.get(),
-            memory_limit: config.state.memory_limit.map(|limit| usize::try_from(limit.0).unwrap_or(usize::MAX)),
+            memory_limit,
             definitions: config.window_definitions().len(),
         }))
     }
@@ -283,7 +304,18 @@ impl RunCheckpoints {
         let restored = self.restored.as_ref().map(|restored| restored.manifest().epoch);
         let beginning = Beginning { process: self.process, restored, first: self.first().epoch };
         let (control, voice) = (self.attempts.control().clone(), self.locals[local].voice.clone());
-        CheckpointSettings { epochs, seat, hub, beginning, control, voice }
+        let heard = (self.process.0 > 0 && local == 0).then(|| self.show_words());
+        CheckpointSettings { epochs, seat, hub, beginning, heard, control, voice }
+    }
+
+    /// Shows in a process other than the first what it hears of checkpoints.
+    fn show_words(&self) -> WordObserver {
+        let metrics = self.metrics.clone();
+        Box::new(move |word| match word {
+            Word::Ends(epoch, _) => metrics.begun(*epoch),
+            Word::Published(epoch, _) => metrics.published_elsewhere(*epoch),
+            _ => {}
+        })
     }
 
     /// How much memory the windows of each definition may take on a worker of this process, and where the rest is read back.
@@ -297,13 +329,28 @@ impl RunCheckpoints {
     pub fn restore_windows(&self, local: usize) -> Option<Restore> {
         let restored = self.restored.clone()?;
         let groups = key_groups_of(self.worker(local), self.rules.workers);
+        let progress = Arc::clone(&self.progress);
         Some(Box::new(move |states: &mut [WindowState]| {
-            for state in states {
-                restored.windows(state.definition(), groups.clone(), |key, value| state.restore(key, value))?;
+            for state in states.iter_mut() {
+                restored.windows(state.definition(), groups.clone(), |key, value| {
+                    progress.loaded();
+                    state.restore(key, value)
+                })?;
                 state.finish_restore()?;
+            }
+            let windows = states.iter().map(|state| state.held_windows() as u64).sum();
+            let keys = states.iter().map(|state| state.known_keys() as u64).sum();
+            if let Some(Loaded { windows, keys, took }) = progress.worker_done(windows, keys) {
+                let took = took.as_secs_f64();
+                tracing::info!(target: "checkpoint", "restored {windows} windows of {keys} keys in {took:.2} s");
             }
             Ok(())
         }))
+    }
+
+    /// Whether what is restored is shown on the terminal.
+    pub fn is_restore_shown(&self) -> bool {
+        !self.bar.is_gone()
     }
 
     /// Ends the threads, when the workers have ended.
@@ -339,17 +386,29 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What of all records this process loads, about.
+fn share(records: u64, topology: &Topology) -> u64 {
+    records * topology.threads() as u64 / topology.peers().max(1) as u64
+}
+
 fn say_where_from(manifest: &Manifest) {
     let partitions: usize = manifest.snapshots.iter().map(|snapshot| snapshot.cuts.len()).sum();
+    let frontier = match manifest.frontier {
+        EventTime::MAX => "all windows fired".to_owned(),
+        EventTime::MIN => "nothing fired yet".to_owned(),
+        frontier => format!("the frontier at {frontier}"),
+    };
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
     tracing::info!(
         target: "checkpoint",
-        "going on from checkpoint {}, taken at {} by {} workers: {} partitions, {} kB, the frontier at {}",
+        "going on from checkpoint {}, taken at {} by {} worker{}: {} partition{}, {} kB, {frontier}",
         manifest.epoch,
         manifest.created_at.format("%Y-%m-%d %H:%M:%S UTC"),
         manifest.workers,
+        plural(manifest.workers as usize),
         partitions,
+        plural(partitions),
         manifest.bytes() / 1_000,
-        manifest.frontier
     );
 }
 

@@ -355,7 +355,7 @@ impl Running {
     }
 
     /// The threads that look on: the frontier's log and the gauges, the state of the sinks, the progress of files.
-    fn start_onlookers(&self) -> ProcessorResult<Vec<JoinHandle<()>>> {
+    fn start_onlookers(self: &Arc<Self>) -> ProcessorResult<Vec<JoinHandle<()>>> {
         let (board, metrics, control) = (self.job.board.clone(), self.job.metrics.clone(), self.control().clone());
         let mut onlookers =
             vec![spawn_reporter(board.clone(), metrics, control.clone(), REPORT_INTERVAL, STUCK_AFTER)?];
@@ -366,7 +366,14 @@ impl Running {
             }
         })?);
         if let Some(progress) = self.job.input.file_progress() {
-            onlookers.push(spawn("progress", move || file::draw(&progress, &control))?);
+            let running = Arc::clone(self);
+            onlookers.push(spawn("progress", move || {
+                // One bar at a time.
+                let is_free = || !running.checkpoints().is_some_and(RunCheckpoints::is_restore_shown);
+                while !is_free() && !control.sleep(SINK_STATUS_INTERVAL) {}
+                drop(running);
+                file::draw(&progress, &control);
+            })?);
         }
         Ok(onlookers)
     }

@@ -11,6 +11,7 @@ mod job;
 mod links;
 mod observe;
 mod panics;
+mod restoring;
 mod summary;
 mod threads;
 mod topology;

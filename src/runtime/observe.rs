@@ -44,7 +44,7 @@ pub struct SourceWatch {
     /// Records of each partition when its disorder was last copied.
     copied_at: Vec<u64>,
     state: Option<SourceState>,
-    holds: Option<Option<EventTime>>,
+    holds: Option<Option<Time>>,
     closed_idle: bool,
 }
 
@@ -155,11 +155,10 @@ impl SourceWatch {
     }
 
     /// The source operator has no input; what it holds is its frontier.
-    fn note_frontier(&mut self, holds: Option<EventTime>) {
+    fn note_frontier(&mut self, holds: Option<Time>) {
         if self.holds != Some(holds) {
             self.holds = Some(holds);
-            let time = holds.map(|event_time| Time::new(crate::time::Epoch::FIRST, event_time));
-            self.board.set_operator_frontier(self.worker, "source", time);
+            self.board.set_operator_frontier(self.worker, "source", holds);
         }
     }
 }

@@ -32,6 +32,10 @@ use timely::scheduling::{Activator, SyncActivator};
 
 /// The most records of one turn: enough to spread a turn's fixed cost thin, few enough that the columns stay in the cache.
 pub const RECORDS_PER_TURN: usize = 4096;
+
+/// The same while a snapshot is being written: each record may find an entry that has to be written before it changes, which takes
+/// longer than the record itself.
+const RECORDS_PER_TURN_OF_SNAPSHOT: usize = 512;
 /// How often settled offsets are told, peers are spoken to, and a stopped source looks whether it may end.
 const HOUSEKEEPING: Duration = Duration::from_millis(50);
 
@@ -73,7 +77,7 @@ pub struct SourceTurn<'a> {
     /// What the poll came to; `None` where there was none.
     pub polled: Option<Polled>,
     /// The worker's capability.
-    pub holds: Option<EventTime>,
+    pub holds: Option<Time>,
     /// Whether the windows were closed because all partitions of all workers have been idle.
     pub closed_idle: bool,
 }
@@ -238,12 +242,19 @@ impl SourceOperator {
         }
     }
 
+    fn records_per_turn(&self) -> usize {
+        match self.settings.epochs.as_ref().is_some_and(WorkerEpochs::is_writing) {
+            true => RECORDS_PER_TURN_OF_SNAPSHOT,
+            false => RECORDS_PER_TURN,
+        }
+    }
+
     /// Asks the source for records and sends the rows they became.
     fn poll(&mut self, now: Instant, send: &mut impl FnMut(&Capability<Time>, RowBatch)) -> Option<Polled> {
         let capabilities = self.capabilities.as_ref()?;
         let wall_clock = EventTime::now();
         self.intake.begin_poll(wall_clock, micros_now(), capabilities.worker.time().event_time());
-        let budget = self.settings.credits.available().min(RECORDS_PER_TURN);
+        let budget = self.settings.credits.available().min(self.records_per_turn());
         let polled = self.source.poll(&mut self.intake, budget);
         let credits = &self.settings.credits;
         self.intake.end_poll(now, |batch| {
@@ -372,7 +383,7 @@ impl SourceOperator {
 
     fn report(&mut self, polled: Option<Polled>) {
         let counts = self.intake.take_counts();
-        let holds = self.capabilities.as_ref().map(|capabilities| capabilities.worker.time().event_time());
+        let holds = self.capabilities.as_ref().map(|capabilities| *capabilities.worker.time());
         (self.settings.observer)(SourceTurn {
             counts,
             intake: &self.intake,

@@ -20,8 +20,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// Rows between two measurements, at least; and how many for each entry.
-const ROWS_AT_LEAST: usize = 16_384;
-const ROWS_PER_ENTRY: usize = 4;
+const ROWS_AT_LEAST: usize = 4_096;
+const ROWS_PER_ENTRY: usize = 2;
 /// A snapshot is worth it when this part of what may be held could be dropped after it.
 const WORTH_A_SNAPSHOT: usize = 16;
 

@@ -348,6 +348,11 @@ impl WindowState {
         Tables { keys, entries, stores }.touch(id);
     }
 
+    /// Windows of keys that are held: of windows of several slices, the slices.
+    pub fn held_windows(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Keys that are held.
     pub fn known_keys(&self) -> usize {
         self.keys.len()

@@ -1,6 +1,7 @@
 //! Checkpoints of a job of two processes: what they begin with.
 
 use super::cluster::{ORDERLY, hostfile, start_with};
+use super::interrupted::metric;
 use super::program::{Live, Place, config, eventually};
 use std::time::Duration;
 
@@ -84,4 +85,19 @@ fn processes_that_begin_with_different_checkpoints_are_refused_and_nothing_is_re
     std::thread::sleep(Duration::from_millis(1));
     let after = published(&place);
     assert!(!after.contains(&newest), "those of another course are no more: {after:?}");
+}
+
+#[test]
+fn every_process_shows_the_last_checkpoint() {
+    let place = place();
+    let yaml = place.read("c.yaml").replace("metrics: {enabled: false}", "metrics: {listen: \"127.0.0.1:0\"}");
+    place.write("c.yaml", yaml);
+    let processes = start_both(&place, &[], &[]);
+    for process in &processes {
+        let pages = process.pages();
+        eventually("the epoch of a checkpoint", || match metric(&pages, "checkpoint_epoch") {
+            epoch if epoch >= 2.0 => Ok(()),
+            epoch => Err(format!("{epoch}\n{}", process.err())),
+        });
+    }
 }

@@ -108,7 +108,7 @@ fn survives(delivery: &'static str, free: usize, after: u64) {
     let said = job.verify();
     assert_eq!(said.code, Some(0), "{said:?}");
     let said = job.end();
-    assert!(said.contains("going on from checkpoint"), "{said}");
+    assert!(said.contains("going on from checkpoint") && said.contains("INFO checkpoint: restored "), "{said}");
     job.check();
 }
 

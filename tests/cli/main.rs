@@ -10,6 +10,7 @@ mod exit_codes;
 mod generate;
 mod interrupted;
 mod late_report;
+mod memory;
 mod pages;
 mod program;
 mod readme;

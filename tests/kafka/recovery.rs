@@ -50,7 +50,11 @@ pub struct Story {
 impl Story {
     /// Of a job with these windows and delivery.
     pub fn new(name: &str, windows: &str, delivery: &'static str, seed: u64) -> Self {
-        let broker = Broker::shared();
+        Self::on(Broker::shared(), name, windows, delivery, seed)
+    }
+
+    /// The same with a broker of the test's own.
+    pub fn on(broker: &'static Broker, name: &str, windows: &str, delivery: &'static str, seed: u64) -> Self {
         let topic = fresh(name);
         let results = format!("{topic}-results");
         broker.create_topic(&topic, PARTITIONS, &[]);

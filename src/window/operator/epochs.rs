@@ -36,6 +36,7 @@ impl WindowOperator {
         }
         tracing::trace!(target: "checkpoint", "windows are frozen at the end of epoch {}, at {event_time}", self.epoch);
         self.states.iter_mut().for_each(WindowState::begin_snapshot);
+        self.settings.epochs.iter().for_each(|epochs| epochs.windows_are_written(true));
         self.writing = Some(Writing { epoch: self.epoch, frontier: (!is_last).then_some(event_time), place: 0 });
         self.epoch = self.epoch.next();
         let epoch = self.epoch;
@@ -60,6 +61,7 @@ impl WindowOperator {
         match writing.place < self.states.len() {
             true => self.activator.activate(),
             false => {
+                epochs.windows_are_written(false);
                 epochs.windows_done(writing.epoch, writing.frontier);
                 self.unstored = Some(writing.epoch);
                 self.writing = None;
