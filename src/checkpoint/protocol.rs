@@ -208,11 +208,21 @@ pub enum AfterDoubt {
 /// A run that was fenced by another finds the other's marker. One whose transaction was timed out by the broker, which looks the
 /// same to a producer, finds what it knew.
 pub fn after_doubt(shard: Shard, known: Option<&Marker>, sending: &Marker, found: Option<&Marker>) -> AfterDoubt {
+    if found == Some(sending) {
+        return AfterDoubt::Delivered;
+    }
+    match lost(shard, known, found) {
+        None => AfterDoubt::SendAgain,
+        Some(refusal) => AfterDoubt::Refuse(refusal),
+    }
+}
+
+/// Whether another run has written a marker since `known`, which was the last one that this one knew of.
+pub fn lost(shard: Shard, known: Option<&Marker>, found: Option<&Marker>) -> Option<Refusal> {
     match found {
-        Some(found) if found == sending => AfterDoubt::Delivered,
-        found if found == known => AfterDoubt::SendAgain,
-        Some(found) => AfterDoubt::Refuse(Refusal::TakenOver { shard, by: found.generation }),
-        None => AfterDoubt::Refuse(Refusal::MarkerLost { shard }),
+        found if found == known => None,
+        Some(found) => Some(Refusal::TakenOver { shard, by: found.generation }),
+        None => Some(Refusal::MarkerLost { shard }),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::job::{Partition, Restored, Snapshot, chunks, fingerprint};
 use crate::rules::Broken;
 use llm_optimizer_processor::checkpoint::protocol::{
     AfterDoubt, Delivered, Marker, Markers, OutboxFingerprint, Refusal, RunId, Undelivered, after_doubt, all_ready,
-    plan_recovery, refuses_start, strangers, superseded,
+    lost, plan_recovery, refuses_start, strangers, superseded,
 };
 use llm_optimizer_processor::sink::{Generation, Shard};
 use llm_optimizer_processor::time::Epoch;
@@ -328,6 +328,7 @@ impl Process {
             (Phase::Wait, Answer::Markers(markers)) => {
                 let Start { generation, processes, restored, .. } = self.start;
                 refuses_start(generation, restored, &markers).map_or(Ok(()), Err)?;
+                lost(self.shard, self.known.get(&self.shard), markers.get(&self.shard)).map_or(Ok(()), Err)?;
                 if all_ready(generation, 0, processes, &markers) {
                     self.phase = Phase::SendRestored;
                 }

@@ -7,7 +7,7 @@ use std::fmt;
 /// So many things happen, while things go wrong.
 const STEPS: std::ops::Range<u64> = 40..400;
 /// So many more are enough to come to an end.
-const ENOUGH: usize = 4_000;
+const ENOUGH: usize = 6_000;
 
 /// What happens, one after the other; what is not possible when it is its turn is left out.
 pub struct Schedule {
@@ -133,7 +133,10 @@ fn come_to_an_end(world: &mut World) -> Result<(), Violation> {
     let mut actions: Vec<(Action, u32)> = Vec::new();
     let mut starts = 0;
     let mut random = Random(0);
-    for _ in 0..ENOUGH {
+    for turn in 1..=ENOUGH {
+        if turn.is_multiple_of(ENOUGH / 4) && !world.is_finished() {
+            world.end_what_hangs();
+        }
         if !world.has_living_run() && !world.is_finished() {
             starts += 1;
             if starts > 12 {

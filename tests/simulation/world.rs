@@ -313,6 +313,15 @@ impl World {
         may
     }
 
+    /// Starts with the same generation may wait for each other in vain: a person ends them.
+    pub fn end_what_hangs(&mut self) {
+        if self.generations != Generations::OfStarts {
+            self.story.push("all are ended".to_owned());
+            let processes = self.runs.iter_mut().flat_map(|run| &mut run.processes);
+            processes.for_each(|process| process.is_alive = false);
+        }
+    }
+
     pub fn has_living_run(&self) -> bool {
         self.runs.iter().any(Run::is_alive)
     }
@@ -404,7 +413,9 @@ impl World {
     /// When all processes of a start have recovered, nothing is visible that it would make again.
     fn check_recovery(&mut self, number: usize) -> Result<(), Violation> {
         let run = &self.runs[number];
-        if !run.processes.iter().all(Process::has_recovered) {
+        // Of two with the same generation it may be the earlier one that goes on.
+        let either_may_win = self.generations == Generations::OfCheckpointsAlone;
+        if either_may_win || !run.processes.iter().all(Process::has_recovered) {
             return Ok(());
         }
         let restored = run.start.restored;

@@ -194,13 +194,15 @@ impl TransactionalResults {
         if processes == 1 {
             return Ok(());
         }
-        for delivery in deliveries.iter_mut().filter(|delivery| delivery.shard() == recovery.shard) {
-            delivery.set_ready(&self.progress, &context)?;
-        }
+        let own_one = deliveries.iter_mut().find(|delivery| delivery.shard() == recovery.shard);
+        let own_one =
+            own_one.ok_or_else(|| ProcessorError::Runtime("a sink has not fenced its own shard".to_owned()))?;
+        own_one.set_ready(&self.progress, &context)?;
         let (own, begun) = (self.start.generation, Instant::now());
         loop {
             let markers = self.progress.read(&context, UpTo::End)?;
             allowed(own, recovery.restored, &markers)?;
+            own_one.check(&markers)?;
             if all_ready(own, recovery.shard.sink, processes, &markers) {
                 context.working();
                 return Ok(());

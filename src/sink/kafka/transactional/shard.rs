@@ -5,7 +5,9 @@ use super::marker::{encode_key, encode_value};
 use super::producer::{MarkerRecord, Setback, ShardProducer};
 use super::progress::{ProgressTopic, UpTo};
 use super::waiting::{PAUSE, rest};
-use crate::checkpoint::protocol::{AfterDoubt, Delivered, Marker, Refusal, RunId, after_doubt, superseded};
+use crate::checkpoint::protocol::{
+    AfterDoubt, Delivered, Marker, Markers, Refusal, RunId, after_doubt, lost, superseded,
+};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::sink::{Generation, Shard, SinkContext};
 use rdkafka::ClientConfig;
@@ -62,6 +64,12 @@ impl ShardDelivery {
     ) -> ProcessorResult<()> {
         self.known = last;
         self.transact(None, last.and_then(|marker| marker.delivered), false, progress, context)
+    }
+
+    /// Looks in markers that were read to the end whether another run has taken over.
+    pub fn check(&mut self, markers: &Markers) -> ProcessorResult<()> {
+        lost(self.shard, self.known.as_ref(), markers.get(&self.shard))
+            .map_or(Ok(()), |refusal| Err(self.lose(refusal)))
     }
 
     /// Says that this process has found that it may go on.
