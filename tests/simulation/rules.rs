@@ -4,16 +4,15 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generations {
     /// Each has one that is higher than that of all before it. Then starts from copies of the checkpoints do no harm.
-    OfStarts,
+    Starts,
     /// One more than that of the checkpoint that it goes on from. Nobody starts from a copy.
-    OfCheckpoints,
+    Checkpoints,
     /// The same, with starts from copies, of one process each.
-    OfCheckpointsAlone,
+    CheckpointsAlone,
 }
 
 impl Generations {
-    pub const ALL: [Generations; 3] =
-        [Generations::OfStarts, Generations::OfCheckpoints, Generations::OfCheckpointsAlone];
+    pub const ALL: [Generations; 3] = [Generations::Starts, Generations::Checkpoints, Generations::CheckpointsAlone];
 }
 
 /// One rule that is broken.

@@ -46,7 +46,7 @@ impl Random {
 /// Runs the schedule of a seed. The error has what happened.
 pub fn run_seed(seed: u64, broken: Option<Broken>) -> Result<(), Schedule> {
     let generations = match broken {
-        Some(_) => Generations::OfStarts,
+        Some(_) => Generations::Starts,
         None => Generations::ALL[(seed % 3) as usize],
     };
     let mut random = Random(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));

@@ -174,12 +174,12 @@ impl World {
         }
         if self.runs.len() < MOST_STARTS {
             let likely = if self.runs.iter().any(Run::is_alive) { 1 } else { 6 };
-            let most = if self.generations == Generations::OfCheckpointsAlone { 1 } else { 3 };
+            let most = if self.generations == Generations::CheckpointsAlone { 1 } else { 3 };
             for storage in (0..self.storages.len()).filter(|storage| !self.is_locked(*storage)) {
                 (1..=most).for_each(|processes| add(Action::Start(storage, processes), likely));
             }
         }
-        let may_copy = self.generations != Generations::OfCheckpoints;
+        let may_copy = self.generations != Generations::Checkpoints;
         if may_copy && self.storages.len() == 1 && !self.runs.is_empty() {
             add(Action::Copy, 1);
         }
@@ -304,7 +304,7 @@ impl World {
     /// A start from the storage, where nobody has its lock.
     pub fn try_start(&mut self, storage: usize, processes: u16) -> bool {
         let storage = storage % self.storages.len();
-        let processes = if self.generations == Generations::OfCheckpointsAlone { 1 } else { processes };
+        let processes = if self.generations == Generations::CheckpointsAlone { 1 } else { processes };
         let may = !self.is_locked(storage);
         if may {
             self.story.push(format!("{:?}", Action::Start(storage, processes)));
@@ -315,7 +315,7 @@ impl World {
 
     /// Starts with the same generation may wait for each other in vain: a person ends them.
     pub fn end_what_hangs(&mut self) {
-        if self.generations != Generations::OfStarts {
+        if self.generations != Generations::Starts {
             self.story.push("all are ended".to_owned());
             let processes = self.runs.iter_mut().flat_map(|run| &mut run.processes);
             processes.for_each(|process| process.is_alive = false);
@@ -334,8 +334,7 @@ impl World {
         let first = self.storages[storage].next_epoch();
         self.storages[storage].remove_incomplete();
         let number = self.runs.len();
-        let of_checkpoints =
-            self.generations != Generations::OfStarts || self.broken == Some(Broken::SharedGenerations);
+        let of_checkpoints = self.generations != Generations::Starts || self.broken == Some(Broken::SharedGenerations);
         let generation = match of_checkpoints {
             true => Generation(restored.generation.0 + 1),
             false => Generation(number as u64 + 1),
@@ -414,7 +413,7 @@ impl World {
     fn check_recovery(&mut self, number: usize) -> Result<(), Violation> {
         let run = &self.runs[number];
         // Of two with the same generation it may be the earlier one that goes on.
-        let either_may_win = self.generations == Generations::OfCheckpointsAlone;
+        let either_may_win = self.generations == Generations::CheckpointsAlone;
         if either_may_win || !run.processes.iter().all(Process::has_recovered) {
             return Ok(());
         }
@@ -496,7 +495,7 @@ impl World {
                 return Err(format!("{result:?} is wrong"));
             }
             // Of two with the same generation either may win.
-            if self.generations == Generations::OfStarts && start < self.recovered {
+            if self.generations == Generations::Starts && start < self.recovered {
                 return Err(format!("run {start:?} has written after run {:?} has recovered", self.recovered));
             }
             self.visible.push(result);
