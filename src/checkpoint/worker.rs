@@ -49,7 +49,6 @@ struct Shared {
     activators: Vec<Activator>,
     has_said_finished: bool,
     has_said_stopping: bool,
-    can_cut: bool,
     is_writing: bool,
 }
 
@@ -149,16 +148,6 @@ impl WorkerEpochs {
     /// Whether a snapshot of the windows is being written: rows cost several times as much then.
     pub fn is_writing(&self) -> bool {
         self.shared.borrow().is_writing
-    }
-
-    /// The source knows all its partitions: from now on it can cut.
-    pub fn source_can_cut(&self) {
-        self.shared.borrow_mut().can_cut = true;
-    }
-
-    /// Whether it does.
-    pub fn can_cut(&self) -> bool {
-        self.shared.borrow().can_cut
     }
 
     /// Says that this process was asked to end.

@@ -254,10 +254,6 @@ impl<'a> Share<'a> {
                 let limit = if self.epochs.is_some() { LAST_CHECKPOINT_LIMIT } else { DRAIN_LIMIT };
                 let until = *deadline.get_or_insert(now + limit);
                 if let Some(epochs) = &self.epochs {
-                    if !epochs.can_cut() {
-                        // Nothing was read: there is nothing that a checkpoint could hold beyond the one before.
-                        return tracing::info!(target: "checkpoint", "no partition was read, and no checkpoint taken");
-                    }
                     epochs.say_stopping();
                     if now >= until {
                         tracing::warn!(

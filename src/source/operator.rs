@@ -212,9 +212,6 @@ impl SourceOperator {
     /// Cuts the epoch, if its end is announced.
     fn cut_if_due(&mut self) {
         let Some(epochs) = &self.settings.epochs else { return };
-        if self.intake.is_ready() {
-            epochs.source_can_cut();
-        }
         if let Some(epoch) = self.frozen.take_if(|epoch| epochs.is_through(*epoch)) {
             debug_assert!(epoch < self.epoch);
         }
