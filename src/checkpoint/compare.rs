@@ -7,7 +7,7 @@
 use super::contents::EntryContent;
 use super::manifest::Manifest;
 use super::reader::SnapshotReader;
-use super::{CheckpointStore, PartitionCut, Table, read_cut};
+use super::{CheckpointStore, Cuts, PartitionCut, Table, read_cut};
 use crate::error::ProcessorResult;
 use crate::event::{DefinitionIndex, GroupingKey, PartitionName};
 use crate::time::{Epoch, EventTime};
@@ -97,9 +97,12 @@ fn group_prefix(definition: DefinitionIndex, group: u32) -> [u8; 4] {
     [Table::Entry as u8, definition.0, high, low]
 }
 
-type Cuts = BTreeMap<PartitionName, PartitionCut>;
+type CutsByName = BTreeMap<PartitionName, PartitionCut>;
 
-fn moved(before: Cuts, mut after: Cuts) -> Vec<(PartitionName, Option<PartitionCut>, Option<PartitionCut>)> {
+fn moved(
+    before: CutsByName,
+    mut after: CutsByName,
+) -> Vec<(PartitionName, Option<PartitionCut>, Option<PartitionCut>)> {
     let mut cuts = Vec::new();
     for (name, cut) in before {
         let now = after.remove(&name);
@@ -144,14 +147,13 @@ impl Side {
         Ok(definitions)
     }
 
-    fn cuts(&self) -> ProcessorResult<Cuts> {
-        let mut cuts = Cuts::new();
+    fn cuts(&self) -> ProcessorResult<CutsByName> {
+        let mut cuts = Cuts::default();
         self.each(&[Table::Cut as u8], |key, value| {
-            let cut = read_cut(key, value)?;
-            cuts.insert(cut.name.clone(), cut);
+            cuts.insert(read_cut(key, value)?);
             Ok(())
         })?;
-        Ok(cuts)
+        Ok(cuts.into_map())
     }
 
     fn count(&self, table: Table) -> ProcessorResult<u64> {

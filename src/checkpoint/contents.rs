@@ -6,7 +6,7 @@
 
 use super::manifest::{DefinitionSummary, Manifest};
 use super::reader::SnapshotReader;
-use super::{CheckpointStore, Crc32, OutboxKey, PartitionCut, Table, read_cut, read_outbox};
+use super::{CheckpointStore, Crc32, Cuts, OutboxKey, PartitionCut, Table, read_cut, read_outbox};
 use crate::aggregate::AccumulatorStore;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, GroupingKey};
@@ -213,7 +213,7 @@ impl Contents {
         }
         contents.outbox.sort_by_key(|chunk| chunk.key);
         contents.definitions.sort_by_key(|of| of.definition);
-        contents.cuts.sort_by(|one, other| one.name.cmp(&other.name));
+        contents.cuts = contents.cuts.into_iter().collect::<Cuts>().into_map().into_values().collect();
         contents.entries.settle();
         contents.revisions.settle();
         contents.panes.settle();

@@ -44,6 +44,9 @@ pub enum Event<R> {
     Stopping,
     /// A worker has read its input to the end.
     Finished(WorkerIndex),
+    /// A worker has read nothing before the end was asked for, as it does not know its partitions yet. Without cuts of the
+    /// checkpoint that the run began with there can be no other one.
+    Unready(WorkerIndex, HasCuts),
     /// A worker's snapshot of an epoch is durable.
     Reported(WorkerIndex, Epoch, R),
     /// The checkpoint of an epoch is published.
@@ -51,6 +54,10 @@ pub enum Event<R> {
     /// All sinks of a process have delivered what the checkpoint of an epoch holds for them.
     Committed(ProcessIndex, Epoch),
 }
+
+/// Whether there is a checkpoint whose cuts a worker can hand on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HasCuts(pub bool);
 
 /// A process's index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -114,6 +121,7 @@ pub struct Coordinator<R> {
     wanted: bool,
     stopping: bool,
     finished: BTreeSet<WorkerIndex>,
+    unready: BTreeSet<WorkerIndex>,
 }
 
 impl<R> Coordinator<R> {
@@ -129,6 +137,7 @@ impl<R> Coordinator<R> {
             wanted: false,
             stopping: false,
             finished: BTreeSet::new(),
+            unready: BTreeSet::new(),
         }
     }
 
@@ -140,6 +149,14 @@ impl<R> Coordinator<R> {
             Event::Stopping => self.stopping = true,
             Event::Finished(worker) => {
                 self.finished.insert(worker);
+            }
+            Event::Unready(worker, HasCuts(has_cuts)) => {
+                self.unready.insert(worker);
+                let is_pointless = !has_cuts || self.unready.len() == self.rules.workers;
+                if is_pointless && self.stopping && matches!(self.phase, Phase::Open | Phase::Ending(_)) {
+                    self.phase = Phase::Over;
+                    return vec![Command::TellOver(self.epoch)];
+                }
             }
             Event::Reported(worker, epoch, report) => {
                 if let Phase::Ending(reports) = &mut self.phase
@@ -289,6 +306,36 @@ mod tests {
         assert_eq!(coordinator.hear(Event::Stopping, secs(1)), stop);
         assert_eq!(complete(&mut coordinator, 0, Ending::Stop, 2), [Command::TellOver(Epoch::new(0))]);
         assert_eq!(coordinator.hear(Event::Tick, secs(100)), []);
+    }
+
+    #[test]
+    fn a_run_that_ends_before_there_is_anything_to_keep_ends_without_a_checkpoint() {
+        let of = Epoch::new(0);
+        let unready = |worker, has_cuts| Event::Unready(WorkerIndex(worker), HasCuts(has_cuts));
+        for has_cuts in [false, true] {
+            let mut coordinator = Coordinator::new(RULES, of);
+            coordinator.hear(Event::Stopping, secs(1));
+            // What was restored needs no new checkpoint where no worker has read anything; where nothing was, there cannot be one.
+            match has_cuts {
+                true => assert_eq!(coordinator.hear(unready(0, true), secs(1)), []),
+                false => assert_eq!(coordinator.hear(reported(0, 0), secs(1)), []),
+            }
+            assert_eq!(coordinator.hear(unready(1, has_cuts), secs(1)), [Command::TellOver(of)]);
+            assert_eq!(coordinator.hear(unready(1, has_cuts), secs(1)), []);
+            assert_eq!(coordinator.hear(reported(1, 0), secs(2)), []);
+        }
+        let mut coordinator = Coordinator::new(RULES, of);
+        assert_eq!(coordinator.hear(Event::Tick, secs(10)), [Command::Announce(of, Ending::Periodic)]);
+        assert_eq!(coordinator.hear(Event::Stopping, secs(11)), []);
+        assert_eq!(
+            coordinator.hear(unready(0, false), secs(11)),
+            [Command::TellOver(of)],
+            "it would never be complete"
+        );
+        let mut coordinator = Coordinator::new(RULES, of);
+        coordinator.hear(Event::Stopping, secs(1));
+        assert_eq!(coordinator.hear(unready(1, true), secs(1)), [], "the other one has read something");
+        assert_eq!(complete(&mut coordinator, 0, Ending::Stop, 2), [Command::TellOver(of)]);
     }
 
     #[test]

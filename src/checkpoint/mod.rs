@@ -48,8 +48,8 @@ pub use contents::{
     ChunkContent, Contents, DefinitionContent, EntryContent, FigureList, Figures, RecordText, Selected, Selection,
     TableSize, WaitingContent, read_record,
 };
-pub use coordinator::{Command, Coordinator, Ending, Event, ProcessIndex, Rules};
-pub use cut::PartitionCut;
+pub use coordinator::{Command, Coordinator, Ending, Event, HasCuts, ProcessIndex, Rules};
+pub use cut::{Cuts, PartitionCut};
 pub use failpoint::{FAILPOINT_VARIABLE, failpoint};
 pub use fault::{Crc32, Fault, FaultKind};
 pub use files::{KnownFiles, SnapshotFile, SnapshotFiles};

@@ -131,6 +131,7 @@ impl CoordinatorSeat {
             Word::Wanted => Event::Wanted,
             Word::Stopping => Event::Stopping,
             Word::Finished(worker) => Event::Finished(worker),
+            Word::Unready(worker, has_cuts) => Event::Unready(worker, has_cuts),
             // Its own words.
             Word::Ends(..) | Word::Published(..) | Word::Over(_) => return,
             // Every process looks at it by itself.

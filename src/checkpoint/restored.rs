@@ -4,7 +4,7 @@
 //! windows by the workers that own their key groups now, whichever worker wrote them; the cuts by all; the outbox by the processes
 //! that take over its shards.
 
-use super::{CheckpointStore, Manifest, PartitionCut, RecordKey, SnapshotReader, Table, read_cut, read_outbox};
+use super::{CheckpointStore, Cuts, Manifest, PartitionCut, RecordKey, SnapshotReader, Table, read_cut, read_outbox};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, KEY_GROUPS, KeyGroup, WorkerIndex};
 use crate::sink::{Generation, Prepared, Shard, SinkRecovery};
@@ -42,15 +42,14 @@ impl Restored {
 
     /// The cuts of all partitions.
     pub fn cuts(&self) -> ProcessorResult<Vec<PartitionCut>> {
-        let mut cuts: BTreeMap<_, PartitionCut> = BTreeMap::new();
+        let mut cuts = Cuts::default();
         for snapshot in &self.snapshots {
             for record in snapshot.scan(&RecordKey::plain(Table::Cut, &[]).0) {
                 let (key, value) = record?;
-                let cut = read_cut(&key, &value)?;
-                cuts.insert(cut.name.clone(), cut);
+                cuts.insert(read_cut(&key, &value)?);
             }
         }
-        Ok(cuts.into_values().collect())
+        Ok(cuts.into_map().into_values().collect())
     }
 
     /// Hands the records of one window definition that belong to these key groups to `take`; what a definition is apart from its

@@ -1,6 +1,6 @@
 //! What workers say to each other about checkpoints.
 
-use super::{Ending, ProcessIndex};
+use super::{Ending, HasCuts, ProcessIndex};
 use crate::error::ProcessorError;
 use crate::event::WorkerIndex;
 use crate::time::Epoch;
@@ -64,6 +64,8 @@ pub enum Word {
     Stopping,
     /// A worker has read its input to the end.
     Finished(WorkerIndex),
+    /// A worker of a run that is asked to end does not know its partitions yet: it has read nothing.
+    Unready(WorkerIndex, HasCuts),
     /// A process's first worker's, before any other.
     Begins(Beginning),
 }

@@ -7,7 +7,7 @@
 
 use super::port::{Part, WorkerPort};
 use super::words::{Beginning, Word};
-use super::{Changes, Ending, PartitionCut};
+use super::{Changes, Ending, HasCuts, PartitionCut};
 use crate::event::WorkerIndex;
 use crate::sink::{SideMark, SinkHub};
 use crate::time::{Epoch, EventTime, Time};
@@ -49,6 +49,9 @@ struct Shared {
     activators: Vec<Activator>,
     has_said_finished: bool,
     has_said_stopping: bool,
+    /// A process was asked to end.
+    is_stopping: bool,
+    has_said_unready: bool,
     is_writing: bool,
 }
 
@@ -158,6 +161,20 @@ impl WorkerEpochs {
         }
     }
 
+    /// Whether a process was asked to end, and the coordinator knows.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.borrow().is_stopping
+    }
+
+    /// Says that the worker has not come so far as to know its partitions when the end was asked for; `has_cuts`: it hands on those
+    /// that were restored.
+    pub fn say_unready(&self, has_cuts: bool) {
+        let mut shared = self.shared.borrow_mut();
+        if !std::mem::replace(&mut shared.has_said_unready, true) {
+            shared.to_say.push_back(Word::Unready(self.worker, HasCuts(has_cuts)));
+        }
+    }
+
     /// Says what the process begins with, on its first worker.
     pub fn say_beginning(&self, beginning: Beginning) {
         if self.port.is_first_of_process() {
@@ -198,6 +215,7 @@ impl WorkerEpochs {
                 }
             }
             Word::Over(_) => shared.over = true,
+            Word::Stopping => shared.is_stopping = true,
             _ => return,
         }
         shared.activators.iter().for_each(Activator::activate);

@@ -392,7 +392,8 @@ fn share(records: u64, topology: &Topology) -> u64 {
 }
 
 fn say_where_from(manifest: &Manifest) {
-    let partitions: usize = manifest.snapshots.iter().map(|snapshot| snapshot.cuts.len()).sum();
+    let cuts = manifest.snapshots.iter().flat_map(|snapshot| &snapshot.cuts);
+    let partitions = cuts.map(|cut| (&cut.topic, cut.partition)).collect::<BTreeSet<_>>().len();
     let frontier = match manifest.frontier {
         EventTime::MAX => "all windows fired".to_owned(),
         EventTime::MIN => "nothing fired yet".to_owned(),

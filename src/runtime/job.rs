@@ -302,6 +302,10 @@ impl Running {
         match self.end_sinks(&mut summary) {
             // What the sinks lack then follows from the failure, which has been told.
             Err(error) if self.control().has_failed() => tracing::debug!(target: "processor", "{error}"),
+            // What is not delivered is in no checkpoint as delivered.
+            Err(error) if self.control().is_stopping() && self.checkpoints.is_some() => {
+                tracing::warn!(target: "checkpoint", "not everything was delivered: the next start delivers the rest: {error}");
+            }
             Err(error) => self.control().fail(error),
             Ok(()) => {}
         }

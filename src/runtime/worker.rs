@@ -54,7 +54,8 @@ pub fn run(worker: &mut Worker, running: &Running) -> ProcessorResult<Summary> {
     let _ = wake.set(activator);
     share.step_to_the_end(worker);
     drop_dataflows(worker);
-    let open_are_kept = share.epochs.as_ref().is_some_and(WorkerEpochs::is_over);
+    let is_kept = |epochs: &WorkerEpochs| epochs.is_over() && epochs.published().is_some();
+    let open_are_kept = share.epochs.as_ref().is_some_and(is_kept);
     Ok(Summary { open_are_kept, ..share.tally.take() })
 }
 

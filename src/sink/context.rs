@@ -65,6 +65,7 @@ struct Shared {
     given: AtomicU64,
     done: AtomicU64,
     errors: AtomicU64,
+    ready: AtomicBool,
     closing: AtomicBool,
     closed: AtomicBool,
     over: AtomicBool,
@@ -88,6 +89,7 @@ impl SinkContext {
             given: AtomicU64::new(0),
             done: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            ready: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -219,6 +221,17 @@ impl SinkContext {
     /// A batch took this long.
     pub(super) fn took(&self, latency: Duration) {
         self.shared.observer.latency(&self.shared.name, latency);
+    }
+
+    /// The sink is open, and has recovered.
+    pub(super) fn set_ready(&self) {
+        self.shared.ready.store(true, Ordering::Release);
+    }
+
+    /// Whether the sink has not come so far as to be given anything, and nothing waits for it. What a checkpoint holds for it, the
+    /// next start delivers.
+    pub(super) fn has_not_begun(&self) -> bool {
+        !self.shared.ready.load(Ordering::Acquire) && self.pending() == 0
     }
 
     /// The orderly end begins: nothing more will be handed over.

@@ -144,6 +144,8 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(6_500);
 const GIVE_UP_LIMIT: Duration = Duration::from_millis(1_500);
 /// How long all of it may take from the moment when the end of the run was asked for: a supervisor waits 10 s before it kills.
 const END_LIMIT: Duration = Duration::from_millis(8_500);
+/// How long a sink that is opening when the end is asked for may take.
+const TIME_TO_BEGIN: Duration = Duration::from_millis(500);
 /// What even the last of several ends is given.
 const LEAST: Duration = Duration::from_millis(200);
 
@@ -158,21 +160,31 @@ pub(super) fn end_limits(control: Option<&Control>) -> (Duration, Duration) {
 
 /// Waits for all `lanes` to end: until `drained` for what is left to deliver, then until `given_up` for those that were told that
 /// time is up. The error names every lane that did not end in good order.
+///
+/// Where the end was asked for, those that have not begun and have nothing to deliver are not waited for: a thread whose sink is
+/// stuck while it opens ends when that returns.
 pub(super) fn finish_lanes(
     lanes: &[(&SinkContext, &LaneThread)],
     drained: Instant,
     given_up: Instant,
 ) -> ProcessorResult<()> {
-    for (_, thread) in lanes {
+    let begin_until = drained.min(Instant::now() + TIME_TO_BEGIN);
+    let begins_in_vain = |(context, thread): &&(&SinkContext, &LaneThread)| {
+        let asked = context.control().is_stopping();
+        asked && context.has_not_begun() && !thread.join_until(begin_until) && context.has_not_begun()
+    };
+    let (in_vain, lanes): (Vec<_>, Vec<_>) = lanes.iter().partition(begins_in_vain);
+    in_vain.iter().for_each(|(context, _)| context.set_over());
+    for (_, thread) in &lanes {
         thread.join_until(drained);
     }
-    for (context, thread) in lanes {
+    for (context, thread) in &lanes {
         if !thread.join_until(Instant::now()) {
             context.set_over();
         }
     }
     let mut reasons = Vec::new();
-    for (context, thread) in lanes {
+    for (context, thread) in &lanes {
         let ended = thread.join_until(given_up);
         if !(ended && context.is_closed()) {
             reasons.push(not_finished(context, ended));

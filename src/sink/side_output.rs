@@ -223,6 +223,7 @@ impl Lane {
     fn work(&mut self) -> Result<(), GaveUp> {
         let context = self.attempts.context.clone();
         self.attempts.once("opening", || self.sink.open(context.clone()))?;
+        context.set_ready();
         loop {
             self.batch.clear();
             let more = self.queue.take(&mut self.batch, self.unflushed == 0);

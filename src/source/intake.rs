@@ -197,6 +197,16 @@ impl Intake {
         self.ready.then(|| self.partitions().map(Partition::cut).collect())
     }
 
+    /// The same before [`Intake::set_ready`]: the cuts of the restored checkpoint, of the partitions of all workers, but for those
+    /// that this one has opened. `None` where nothing was restored: a partition without a cut is read from its beginning, which
+    /// need not be where the job is to begin.
+    pub fn cuts_unready(&self) -> Option<Vec<PartitionCut>> {
+        let resume = self.resume.as_deref().filter(|resume| resume.is_restored)?;
+        let mut cuts = resume.cuts.clone();
+        cuts.extend(self.partitions().map(|partition| (partition.name.clone(), partition.cut())));
+        Some(cuts.into_values().collect())
+    }
+
     /// Says up to where windows were complete in an earlier run of the same job, whether there is a partition or not. It must be
     /// said before [`Intake::set_ready`].
     pub fn note_closed(&mut self, closed_before: EventTime) {

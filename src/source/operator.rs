@@ -10,12 +10,13 @@
 //!
 //! A turn polls once, for no more rows than there is credit, and asks to be scheduled again; a source that has nothing wakes
 //! the worker by itself, or is asked again after the time it names. When the end is asked for, it stops reading and keeps its
-//! capabilities: windows that are not complete must not fire.
+//! capabilities: windows that are not complete must not fire. A source that does not know its partitions yet is asked for them all the
+//! same, for no rows; where it does not know them when the last epoch ends, it hands on the cuts that the run began with.
 
 use super::idle_close::IdleClose;
 use super::peers::{PeerTable, PeerWord};
 use super::{Intake, IntakeCounts, Partition, Polled, Settled, Source};
-use crate::checkpoint::WorkerEpochs;
+use crate::checkpoint::{PartitionCut, WorkerEpochs};
 use crate::event::{RowBatch, WorkerIndex};
 use crate::exchange::flow::Credits;
 use crate::runtime::Control;
@@ -191,8 +192,9 @@ impl SourceOperator {
         }
         self.cut_if_due();
         let mut polled = None;
-        if !self.settings.control.is_stopping() && self.settings.credits.available() > 0 {
-            polled = self.poll(now, &mut send);
+        let budget = self.budget();
+        if budget > 0 || !self.intake.is_ready() {
+            polled = self.poll(now, budget, &mut send);
         }
         // While an epoch is being frozen the capabilities stay; the source says again that it is finished.
         if polled == Some(Polled::Finished) && self.frozen.is_none() {
@@ -218,7 +220,7 @@ impl SourceOperator {
         if self.frozen.is_some() || !epochs.ends(self.epoch) {
             return;
         }
-        let Some(cuts) = self.intake.cuts() else { return };
+        let Some(cuts) = self.cuts(epochs) else { return };
         epochs.cut(self.epoch, cuts, self.settings.side_outputs.mark());
         tracing::trace!(target: "checkpoint", worker = self.settings.worker.0, "the source cuts epoch {}", self.epoch);
         self.frozen = Some(self.epoch);
@@ -232,6 +234,16 @@ impl SourceOperator {
         }
     }
 
+    /// Where the partitions are. `None`: nobody can say yet, or ever.
+    fn cuts(&self, epochs: &WorkerEpochs) -> Option<Vec<PartitionCut>> {
+        if self.intake.is_ready() || !epochs.is_stopping() {
+            return self.intake.cuts();
+        }
+        let cuts = self.intake.cuts_unready();
+        epochs.say_unready(cuts.is_some());
+        cuts
+    }
+
     /// Tells the source of cuts whose checkpoint is published.
     fn tell_checkpointed(&mut self) {
         if let Some(cuts) = self.settings.epochs.as_ref().and_then(WorkerEpochs::take_published_cuts) {
@@ -239,19 +251,28 @@ impl SourceOperator {
         }
     }
 
-    fn records_per_turn(&self) -> usize {
-        match self.settings.epochs.as_ref().is_some_and(WorkerEpochs::is_writing) {
+    /// The most records of this turn.
+    fn budget(&self) -> usize {
+        if self.settings.control.is_stopping() {
+            return 0;
+        }
+        let most = match self.settings.epochs.as_ref().is_some_and(WorkerEpochs::is_writing) {
             true => RECORDS_PER_TURN_OF_SNAPSHOT,
             false => RECORDS_PER_TURN,
-        }
+        };
+        self.settings.credits.available().min(most)
     }
 
     /// Asks the source for records and sends the rows they became.
-    fn poll(&mut self, now: Instant, send: &mut impl FnMut(&Capability<Time>, RowBatch)) -> Option<Polled> {
+    fn poll(
+        &mut self,
+        now: Instant,
+        budget: usize,
+        send: &mut impl FnMut(&Capability<Time>, RowBatch),
+    ) -> Option<Polled> {
         let capabilities = self.capabilities.as_ref()?;
         let wall_clock = EventTime::now();
         self.intake.begin_poll(wall_clock, micros_now(), capabilities.worker.time().event_time());
-        let budget = self.settings.credits.available().min(self.records_per_turn());
         let polled = self.source.poll(&mut self.intake, budget);
         let credits = &self.settings.credits;
         self.intake.end_poll(now, |batch| {

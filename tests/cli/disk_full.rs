@@ -104,11 +104,14 @@ fn survives(delivery: &'static str, free: usize, after: u64) {
     if live.child.try_wait().expect("a child").is_none() {
         live.signal(libc::SIGKILL);
     }
-    live.end_within(PATIENCE);
+    let (code, said) = live.end_within(PATIENCE);
+    assert!(code.is_none_or(|code| code == 0), "{code:?} {said}");
     let said = job.verify();
     assert_eq!(said.code, Some(0), "{said:?}");
     let said = job.end();
-    assert!(said.contains("going on from checkpoint") && said.contains("INFO checkpoint: restored "), "{said}");
+    assert!(said.contains("going on from checkpoint"), "{said}");
+    // Where the disk was full for long and the machine is fast, it had come to its end before it was killed.
+    assert!(said.contains("INFO checkpoint: restored ") || said.contains("there is nothing to do"), "{said}");
     job.check();
 }
 

@@ -19,6 +19,7 @@ mod secured;
 mod settings;
 mod sink;
 mod source;
+mod stopping;
 mod takeover;
 mod transactions;
 mod windows;

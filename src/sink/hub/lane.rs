@@ -77,6 +77,7 @@ impl Lane {
         if let Some(recovery) = self.recovery.take() {
             self.attempts.once("recovering", || self.sink.recover(recovery))?;
         }
+        context.set_ready();
         loop {
             let next = self.next();
             if context.is_over() {
