@@ -66,13 +66,21 @@ pub fn job(source: &str, sink: &str) -> Job {
 
 /// The same with further lines of the configuration.
 pub fn job_with(source: &str, sink: &str, further: &str) -> Job {
-    job_of("{tumbling: {size_secs: 60}}", source, sink, further)
+    job_of(TUMBLING, source, sink, further)
 }
+
+/// Windows of a minute.
+pub const TUMBLING: &str = "{tumbling: {size_secs: 60}}";
 
 /// The same with other windows.
 pub fn job_of(windows: &str, source: &str, sink: &str, further: &str) -> Job {
+    job_named("bench", windows, source, sink, further)
+}
+
+/// The same with a name of its own: what it writes into Kafka tells jobs apart by their names.
+pub fn job_named(name: &str, windows: &str, source: &str, sink: &str, further: &str) -> Job {
     let text = format!(
-        "processor:\n  job: bench\n  source: {source}\n  event: {{key: [data.model, data.region], values: [data.latency_ms]}}\n  \
+        "processor:\n  job: {name}\n  source: {source}\n  event: {{key: [data.model, data.region], values: [data.latency_ms]}}\n  \
          windows: {windows}\n  watermark: {{max_out_of_orderness_secs: 5}}\n  sinks: {sink}\n  metrics: {{enabled: false}}\n{further}"
     );
     let loaded = config::load_str("bench", &text, std::iter::empty()).unwrap_or_else(|errors| panic!("{errors}"));

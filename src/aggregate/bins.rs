@@ -234,6 +234,11 @@ impl Bins {
         }
     }
 
+    /// How many bins are in use.
+    pub(super) fn used(&self) -> usize {
+        dense!(self, _first, counts => counts.iter().filter(|count| **count != 0).count(), map => map.counts.len())
+    }
+
     /// Calls `visit` with every bin in use and its count, ascending.
     pub(super) fn for_each(&self, mut visit: impl FnMut(u32, u64)) {
         dense!(self, first, counts => {

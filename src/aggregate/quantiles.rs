@@ -298,14 +298,20 @@ impl Percentile {
 }
 
 fn put_bins(out: &mut Vec<u8>, bins: &Bins) {
-    let mut used = 0u64;
-    bins.for_each(|_, _| used += 1);
-    put_varint(out, used);
+    let used = bins.used();
+    put_varint(out, used as u64);
+    out.reserve(2 * used);
     let mut next = 0;
     bins.for_each(|bin, count| {
-        put_varint(out, u64::from(bin - next));
-        put_varint(out, count);
+        let distance = u64::from(bin - next);
         next = bin + 1;
+        // Nearly all are.
+        if (distance | count) < 0x80 {
+            out.extend_from_slice(&[distance as u8, count as u8]);
+        } else {
+            put_varint(out, distance);
+            put_varint(out, count);
+        }
     });
 }
 

@@ -8,7 +8,7 @@ use super::attempts::Attempts;
 use super::report::{SnapshotReport, manifest_of};
 use super::{CheckpointStore, Ending, Manifest, Voice};
 use crate::error::{ProcessorError, ProcessorResult};
-use crate::runtime::{Control, panic_message};
+use crate::runtime::{Control, panic_message, yield_to_workers};
 use crate::time::Epoch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -73,6 +73,7 @@ pub fn start_publisher(settings: PublisherSettings) -> ProcessorResult<JoinHandl
     std::thread::Builder::new()
         .name("publish".into())
         .spawn(move || {
+            yield_to_workers();
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&settings))) {
                 let reason = panic_message(&*panic);
                 control.fail(ProcessorError::Runtime(format!("the publisher of checkpoints panicked: {reason}")));

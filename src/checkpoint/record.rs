@@ -107,6 +107,11 @@ pub struct Change<'a> {
 }
 
 impl Changes {
+    /// None yet, and room for so many bytes of them.
+    pub fn with_room(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), lengths: Vec::new() }
+    }
+
     /// The record has this value from now on.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
         self.put_with(key, |bytes| bytes.extend_from_slice(value));
@@ -151,14 +156,13 @@ impl Changes {
         })
     }
 
-    /// Adds those of another, after these.
-    pub fn append(&mut self, other: Changes) {
-        if self.is_empty() {
-            *self = other;
-        } else {
-            self.bytes.extend(other.bytes);
-            self.lengths.extend(other.lengths);
+    /// Moves those of another to the end of these. It keeps its room, or gets that of these.
+    pub fn append(&mut self, other: &mut Changes) {
+        if self.is_empty() && self.bytes.capacity() < other.bytes.len() {
+            return std::mem::swap(self, other);
         }
+        self.bytes.append(&mut other.bytes);
+        self.lengths.append(&mut other.lengths);
     }
 }
 
@@ -173,7 +177,8 @@ mod tests {
         changes.delete(b"bb");
         let mut more = Changes::default();
         more.put(b"c", b"");
-        changes.append(more);
+        changes.append(&mut more);
+        assert!(more.is_empty());
         let all: Vec<Change<'_>> = changes.iter().collect();
         let change = |key, value| Change { key, value };
         assert_eq!(all, [change(&b"a"[..], Some(&b"one"[..])), change(b"bb", None), change(b"c", Some(b""))]);

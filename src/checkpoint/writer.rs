@@ -15,7 +15,7 @@ use super::{
 };
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::WorkerIndex;
-use crate::runtime::{Control, panic_message};
+use crate::runtime::{Control, panic_message, yield_to_workers};
 use crate::sink::{Prepared, Shard, SideMark, SideOutputs};
 use crate::time::{Epoch, EventTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -55,6 +55,7 @@ pub fn start_writer(settings: WriterSettings) -> ProcessorResult<JoinHandle<()>>
     std::thread::Builder::new()
         .name(format!("snapshot-{worker}"))
         .spawn(move || {
+            yield_to_workers();
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| writer.run())) {
                 let reason = panic_message(&*panic);
                 control.fail(ProcessorError::Runtime(format!(

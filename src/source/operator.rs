@@ -34,8 +34,8 @@ use timely::scheduling::{Activator, SyncActivator};
 /// The most records of one turn: enough to spread a turn's fixed cost thin, few enough that the columns stay in the cache.
 pub const RECORDS_PER_TURN: usize = 4096;
 
-/// The same while a snapshot is being written: each record may find an entry that has to be written before it changes, which takes
-/// longer than the record itself.
+/// The same from the cut of an epoch until its snapshot is encoded: each record may find an entry that has to be encoded before it
+/// changes, which takes longer than the record itself.
 const RECORDS_PER_TURN_OF_SNAPSHOT: usize = 512;
 /// How often settled offsets are told, peers are spoken to, and a stopped source looks whether it may end.
 const HOUSEKEEPING: Duration = Duration::from_millis(50);
@@ -256,7 +256,8 @@ impl SourceOperator {
         if self.settings.control.is_stopping() {
             return 0;
         }
-        let most = match self.settings.epochs.as_ref().is_some_and(WorkerEpochs::is_writing) {
+        let is_encoded = self.settings.epochs.as_ref().is_some_and(WorkerEpochs::is_writing);
+        let most = match self.frozen.is_some() || is_encoded {
             true => RECORDS_PER_TURN_OF_SNAPSHOT,
             false => RECORDS_PER_TURN,
         };

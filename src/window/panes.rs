@@ -316,7 +316,7 @@ impl Panes {
     /// Writes what is pending until `out` has so many bytes. Returns whether that was all.
     pub(super) fn write(&mut self, keys: &KeyTable, out: &mut Changes, until_bytes: usize) -> bool {
         let Some(tracking) = &mut self.tracking else { return true };
-        out.append(std::mem::take(&mut tracking.saved));
+        out.append(&mut tracking.saved);
         while out.bytes() < until_bytes {
             let Some(id) = tracking.pending.pop() else { return true };
             let pane = self.panes.get_mut(&id);

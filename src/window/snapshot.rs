@@ -87,10 +87,10 @@ impl WindowState {
         }
         if let Some(tracking) = &mut entries.tracking {
             tracking.memory.in_flight = true;
-            deleted.append(std::mem::take(&mut tracking.deleted));
+            deleted.append(&mut tracking.deleted);
         }
         if let Some(panes) = panes {
-            deleted.append(panes.take_deleted());
+            deleted.append(&mut panes.take_deleted());
             panes.freeze();
         }
         let mut definition = Vec::new();
@@ -121,8 +121,8 @@ impl WindowState {
         let until = changes.bytes().saturating_add(limit.max(1));
         let definition = settings.definition;
         // First: an id that an entry has given back may be that of another by now.
-        changes.append(std::mem::take(&mut under_way.deleted));
-        changes.append(std::mem::take(&mut tracking.saved));
+        changes.append(&mut under_way.deleted);
+        changes.append(&mut tracking.saved);
         if let Some(value) = under_way.definition.take() {
             changes.put(&RecordKey::of_definition(definition).0, &value);
         }

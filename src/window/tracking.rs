@@ -49,6 +49,9 @@ const USED: u8 = 1 << 5;
 /// It is no entry.
 const SCRATCH: u8 = 1 << 6;
 
+/// Where one of so many entries has changed, they are all looked through: reading one after the other is that much faster than here
+/// and there.
+const MANY_SHARE: usize = 16;
 /// How many entries are looked at in one go when memory is to be let go: few enough that nobody waits for it.
 const PLACES_AT_A_TIME: usize = 1 << 15;
 
@@ -80,8 +83,10 @@ pub(super) struct Tracking {
     about: Vec<About>,
     /// The ids that are listed.
     changed: Vec<AccumulatorId>,
-    /// Those that the snapshot under way has still to look at.
-    pending: Vec<AccumulatorId>,
+    /// How many entries the snapshot under way has still to write,
+    pending: usize,
+    /// and where the first of them is, or later: they are written in the order of their ids, which is that of memory.
+    next_pending: usize,
     /// What belongs to the snapshot under way and was written before its turn.
     pub saved: Changes,
     /// What the next snapshot deletes.
@@ -102,7 +107,8 @@ impl Tracking {
             flags: Vec::new(),
             about: Vec::new(),
             changed: Vec::new(),
-            pending: Vec::new(),
+            pending: 0,
+            next_pending: 0,
             saved: Changes::default(),
             deleted: Changes::default(),
             memory: Memory::default(),
@@ -224,28 +230,43 @@ impl Tracking {
 
     /// Makes pending what has changed.
     fn freeze(&mut self, revisions: &[u32], sessions: Option<&SessionTable>) {
-        debug_assert!(self.pending.is_empty(), "a snapshot is written to its end before the next is begun");
-        std::mem::swap(&mut self.changed, &mut self.pending);
-        let Self { pending, flags, about, .. } = self;
-        pending.retain(|id| {
-            let flags = &mut flags[id.index()];
-            *flags &= !LISTED;
-            let is_entry = *flags & (CHANGED | SCRATCH) == CHANGED;
-            if is_entry {
-                *flags = PENDING | STORED | USED;
-                let about = &mut about[id.index()];
-                match sessions {
-                    None => about.revision = revisions[id.index()],
-                    Some(sessions) => {
-                        let session = sessions.of(about.key).iter().find(|session| session.id == *id);
-                        let session = session.expect("an entry of sessions is one of its key");
-                        (about.start, about.end) = (session.first, session.last);
-                        about.revision = session.fired.map_or(0, |revision| revision.saturating_add(1));
-                    }
+        debug_assert_eq!(self.pending, 0, "a snapshot is written to its end before the next is begun");
+        self.next_pending = 0;
+        let mut changed = std::mem::take(&mut self.changed);
+        if changed.len() * MANY_SHARE < self.flags.len() {
+            changed.drain(..).for_each(|id| self.freeze_one(id, revisions, sessions));
+        } else {
+            // In the order of memory, which that of the list is not.
+            changed.clear();
+            for index in 0..self.flags.len() {
+                if self.flags[index] & LISTED != 0 {
+                    self.freeze_one(AccumulatorId::from_index(index), revisions, sessions);
                 }
             }
-            is_entry
-        });
+        }
+        self.changed = changed;
+    }
+
+    /// Takes an entry off the list of those that have changed, and makes it pending if it is one.
+    #[inline]
+    fn freeze_one(&mut self, id: AccumulatorId, revisions: &[u32], sessions: Option<&SessionTable>) {
+        let flags = &mut self.flags[id.index()];
+        *flags &= !LISTED;
+        if *flags & (CHANGED | SCRATCH) != CHANGED {
+            return;
+        }
+        *flags = PENDING | STORED | USED;
+        self.pending += 1;
+        let about = &mut self.about[id.index()];
+        match sessions {
+            None => about.revision = revisions[id.index()],
+            Some(sessions) => {
+                let session = sessions.of(about.key).iter().find(|session| session.id == id);
+                let session = session.expect("an entry of sessions is one of its key");
+                (about.start, about.end) = (session.first, session.last);
+                about.revision = session.fired.map_or(0, |revision| revision.saturating_add(1));
+            }
+        }
     }
 
     /// Writes what is pending until `out` has so many bytes. Returns whether that was all.
@@ -256,19 +277,26 @@ impl Tracking {
         out: &mut Changes,
         until_bytes: usize,
     ) -> bool {
-        while out.bytes() < until_bytes {
-            let Some(id) = self.pending.pop() else { return true };
-            if self.flags[id.index()] & PENDING != 0 {
-                self.flags[id.index()] &= !PENDING;
-                self.encode(id, keys, stores, out);
-            }
+        while self.pending > 0 && out.bytes() < until_bytes {
+            let rest = self.flags[self.next_pending..].iter().position(|flags| flags & PENDING != 0);
+            let index = self.next_pending + rest.expect("as many as are counted have the flag");
+            self.next_pending = index + 1;
+            self.written(AccumulatorId::from_index(index));
+            self.encode(AccumulatorId::from_index(index), keys, stores, out);
         }
-        self.pending.is_empty()
+        self.pending == 0
+    }
+
+    /// A pending entry is written now.
+    fn written(&mut self, id: AccumulatorId) {
+        debug_assert!(self.flags[id.index()] & PENDING != 0, "it is written once");
+        self.flags[id.index()] &= !PENDING;
+        self.pending -= 1;
     }
 
     /// Writes a pending entry before its turn.
     fn save(&mut self, id: AccumulatorId, keys: &KeyTable, stores: &[AccumulatorStore]) {
-        self.flags[id.index()] &= !PENDING;
+        self.written(id);
         let mut saved = std::mem::take(&mut self.saved);
         self.encode(id, keys, stores, &mut saved);
         self.saved = saved;

@@ -122,7 +122,7 @@ fn a_snapshot_is_written_in_portions() {
         let done = job.state().write_snapshot(&mut changes, 1000).unwrap();
         longest = longest.max(changes.bytes());
         portions += 1;
-        all.append(changes);
+        all.append(&mut changes);
         if done {
             break;
         }

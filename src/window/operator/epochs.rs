@@ -9,6 +9,9 @@ use crate::time::{EventTime, Time};
 use crate::window::WindowState;
 use timely::progress::frontier::MutableAntichain;
 
+/// What entries take that rows have found since the turn before.
+const ROOM_FOR_ROWS: usize = 256 * 1024;
+
 impl WindowOperator {
     /// Freezes the windows, if their epoch has ended: nothing of it can come any more, and nothing is due.
     pub(super) fn end_epoch(&mut self, frontier: &MutableAntichain<Time>) {
@@ -48,7 +51,7 @@ impl WindowOperator {
     /// Encodes some of what is frozen.
     pub(super) fn write_snapshot(&mut self) {
         let (Some(writing), Some(epochs)) = (&mut self.writing, &self.settings.epochs) else { return };
-        let mut changes = Changes::default();
+        let mut changes = Changes::with_room(SNAPSHOT_BYTES_PER_TURN + ROOM_FOR_ROWS);
         while let Some(state) = self.states.get_mut(writing.place) {
             let left = SNAPSHOT_BYTES_PER_TURN.saturating_sub(changes.bytes());
             match state.write_snapshot(&mut changes, left) {

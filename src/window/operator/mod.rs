@@ -46,8 +46,12 @@ const BACKLOG_PAUSE: Duration = Duration::from_millis(2);
 /// How long it waits for results to be written before it looks again which rows are still needed.
 const WRITTEN_PAUSE: Duration = Duration::from_millis(50);
 
-/// Bytes of a snapshot that are encoded in a turn.
-const SNAPSHOT_BYTES_PER_TURN: usize = 128 * 1024;
+/// Bytes of a snapshot that are encoded in a turn: about a millisecond's work. The more of it is done in the order of memory, the
+/// less is left for rows to find, one here and one there.
+const SNAPSHOT_BYTES_PER_TURN: usize = 512 * 1024;
+/// Rows that have waited for an epoch and are let in in a turn while the snapshot of the one before is encoded: many of them find an
+/// entry that has to be encoded before it changes.
+const STASHED_ROWS_PER_TURN: usize = 512;
 
 /// What the window operator needs from its surroundings.
 pub struct WindowSettings {
@@ -313,7 +317,8 @@ impl WindowOperator {
         let sent_at = *capability.stamp().iter().next().expect("a source sends with one capability");
         let results = capability.delayed(&sent_at, RESULTS);
         let acknowledgements = capability.delayed(&sent_at, ACKNOWLEDGEMENTS);
-        if sent_at.epoch() > self.epoch || !self.all_are_in_this_epoch() {
+        // What comes behind batches that wait, waits: a sender's are in their order.
+        if !self.stash.is_empty() || sent_at.epoch() > self.epoch || !self.all_are_in_this_epoch() {
             let batches = std::mem::take(batches);
             failpoint("stash");
             return self.stash.push(Stashed { results, acknowledgements, batches });
@@ -327,18 +332,30 @@ impl WindowOperator {
         }
     }
 
-    /// Lets the batches in that have waited, when every worker is through with the epoch before theirs. Those of one sender are in
-    /// their order; of different senders, one may be in the next epoch already when another is not.
+    /// Lets the batches in that have waited, when every worker is through with the epoch before theirs; while a snapshot is encoded,
+    /// a few in a turn. Those of one sender are in their order; of different senders, one may be in the next epoch already when
+    /// another is not.
     fn let_in_stash(&mut self) {
         if self.stash.is_empty() || !self.all_are_in_this_epoch() {
             return;
         }
-        let is_of_this = |stashed: &Stashed| stashed.results.time().epoch() <= self.epoch;
-        let (now, later) = std::mem::take(&mut self.stash).into_iter().partition(is_of_this);
-        self.stash = later;
-        let now: Vec<Stashed> = now;
-        for mut stashed in now {
-            self.take(&stashed.results, &stashed.acknowledgements, &mut stashed.batches);
+        let mut left = if self.writing.is_some() { STASHED_ROWS_PER_TURN } else { usize::MAX };
+        for mut stashed in std::mem::take(&mut self.stash) {
+            if stashed.results.time().epoch() <= self.epoch {
+                let fitting = stashed.batches.iter().take_while(|batch| {
+                    let fits = left > 0;
+                    left = left.saturating_sub(batch.len());
+                    fits
+                });
+                let mut now: Vec<RowBatch> = stashed.batches.drain(..fitting.count()).collect();
+                self.take(&stashed.results, &stashed.acknowledgements, &mut now);
+            }
+            if !stashed.batches.is_empty() {
+                self.stash.push(stashed);
+            }
+        }
+        if left == 0 {
+            self.activator.activate();
         }
     }
 
