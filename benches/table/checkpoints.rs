@@ -7,7 +7,7 @@
 use super::kafka;
 use super::measure::Table;
 use llm_optimizer_processor::aggregate::AggregatePlan;
-use llm_optimizer_processor::checkpoint::{CheckpointStore, RecordKey, Table as RecordTable};
+use llm_optimizer_processor::checkpoint::{CheckpointStore, RecordKey, Table as RecordTable, Written};
 use llm_optimizer_processor::config::{self, ProcessorConfig};
 use llm_optimizer_processor::error::ProcessorResult;
 use llm_optimizer_processor::event::{
@@ -328,7 +328,7 @@ fn watch_checkpoints(folder: std::path::PathBuf, control: Control) -> std::threa
     std::thread::spawn(move || {
         let store = CheckpointStore::offline(folder.join("checkpoints")).expect("checkpoints");
         let first = newest(&folder).epoch;
-        let (mut seen, mut begun, mut puts) = (first, None, 0);
+        let (mut seen, mut begun, mut records) = (first, None, Written::default());
         let mut counted = 0;
         while counted < 10 {
             std::thread::sleep(Duration::from_millis(5));
@@ -346,7 +346,7 @@ fn watch_checkpoints(folder: std::path::PathBuf, control: Control) -> std::threa
             match begun {
                 None => begun = Some(bytes_written()),
                 Some(_) => {
-                    puts += manifest.snapshots[0].written.puts;
+                    records += manifest.snapshots[0].written;
                     counted += 1;
                 }
             }
@@ -354,18 +354,20 @@ fn watch_checkpoints(folder: std::path::PathBuf, control: Control) -> std::threa
         let written = bytes_written() - begun.expect("it began");
         let manifest = store.load(seen).expect("it is published");
         let snapshot = store.snapshots(&manifest).next().expect("one worker").expect("it is sound");
-        let (mut bytes, mut entries) = (0u64, 0u64);
+        // What is in a record beside its accumulators does not change.
+        let (mut beside, mut entries) = (0, 0);
         for record in snapshot.scan(&RecordKey::plain(RecordTable::Entry, &[]).0) {
             let (key, value) = record.expect("a record");
             if let RecordContent::Entry(entry) = RecordView::read(&key, &value).expect("an entry").content
                 && entry.key.fields()[0].1.parse::<u64>().is_ok_and(|key| key < KEYS / 10)
             {
-                bytes += entry.fields.iter().map(|(_, encoded)| encoded.len() as u64).sum::<u64>();
+                let accumulators: usize = entry.fields.iter().map(|(_, encoded)| encoded.len()).sum();
+                beside += (key.len() + value.len() - accumulators) as u64;
                 entries += 1;
             }
         }
         control.stop();
-        (written, puts * bytes / entries, counted)
+        (written, records.bytes - records.puts * beside / entries, counted)
     })
 }
 
