@@ -1,6 +1,6 @@
 //! `Debug` for the parts of the configuration that may hold secrets, so that a log line cannot give them away.
 
-use super::model::{ConsumerConfig, ProducerConfig};
+use super::model::{ConsumerConfig, ProducerConfig, SharedSecret};
 use super::redact;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +15,12 @@ impl fmt::Debug for Properties<'_> {
             false => redact::text(value).into_owned(),
         };
         f.debug_map().entries(self.0.iter().map(|(name, value)| (name, shown(name, value)))).finish()
+    }
+}
+
+impl fmt::Debug for SharedSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(redact::HIDDEN)
     }
 }
 

@@ -39,7 +39,8 @@ impl Effective {
     /// Adds a value, already written as YAML. Secrets are hidden here, so that none can be shown by mistake.
     pub(super) fn add(&mut self, path: Vec<Step>, value: String, origin: Origin) {
         let secret = matches!(path.last(), Some(Step::Key(name)) if redact::is_secret(name));
-        let value = if secret { values::quote(redact::HIDDEN) } else { redact::text(&value).into_owned() };
+        let value =
+            if secret && value != "null" { values::quote(redact::HIDDEN) } else { redact::text(&value).into_owned() };
         self.settings.push(Shown { path, value, origin });
     }
 

@@ -24,6 +24,8 @@ pub struct ProcessorConfig {
     pub checkpoint_timeout: Duration,
     /// Where state lives.
     pub state: StateConfig,
+    /// How several processes of the job find each other.
+    pub cluster: ClusterConfig,
     /// Where events come from.
     pub source: SourceConfig,
     /// How an event is read.
@@ -85,6 +87,24 @@ pub struct StateConfig {
     /// After so many failed attempts in a row `/health` says so.
     pub tolerable_failures: NonZeroU32,
 }
+
+/// How several processes of a job find each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// What they know and others do not.
+    pub secret: Option<SharedSecret>,
+    /// The file that holds it, instead.
+    pub secret_file: Option<PathBuf>,
+    /// How long they wait for one another.
+    pub connect_timeout: Duration,
+}
+
+/// A secret, at least [`LEAST_SECRET`] bytes. Its `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SharedSecret(pub String);
+
+/// Bytes of a secret: with fewer it could be guessed.
+pub const LEAST_SECRET: usize = 16;
 
 /// Which state backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,6 +24,10 @@ const SECRET_NAMES: [&str; 12] = [
 /// Whether a key or property of this name holds a secret.
 pub(super) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
+    // Where a secret is, people may know.
+    if name.ends_with("_file") {
+        return false;
+    }
     SECRET_NAMES.iter().any(|part| name.contains(part)) || name == "sasl.oauthbearer.config"
 }
 

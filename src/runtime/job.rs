@@ -186,7 +186,7 @@ impl Job {
     }
 
     /// What gives the job's state its meaning.
-    fn fingerprint(&self) -> JobFingerprint {
+    pub(super) fn fingerprint(&self) -> JobFingerprint {
         let parts = |of: &'_ Definition| (Arc::clone(&of.plan), !of.triggers.are_none());
         let parts: Vec<_> = self.definitions.iter().map(parts).collect();
         let parts: Vec<_> =

@@ -6,6 +6,7 @@
 
 mod checkpoints;
 mod control;
+mod handshake;
 mod input;
 mod job;
 mod links;

@@ -4,8 +4,9 @@
 //! end too. How it fails: a peer whose link breaks fails the run at once; a peer that has ended in order fails it when this
 //! process still has work a moment later, because that peer's share of it is gone.
 
+use super::handshake::{self, Profile, Secret};
 use super::job::{Running, spawn};
-use super::links::{self, Departures};
+use super::links::{self, Departures, Terms};
 use super::{Summary, Topology, panics, worker};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::metrics::Phase;
@@ -63,7 +64,8 @@ impl Running {
             let (allocators, _) = communication.try_build().map_err(failed)?;
             return Ok(Some((allocators, None)));
         }
-        let Some(links) = links::connect(topology, self.control(), departures)? else { return Ok(None) };
+        let terms = self.terms(topology)?;
+        let Some(links) = links::connect(topology, &terms, self.control(), departures)? else { return Ok(None) };
         panics::watch_links(self.control());
         let hooks = timely::communication::Hooks::default();
         let within = ProcessBuilder::new_typed_vector(self.threads, hooks.refill.clone(), hooks.spill.clone());
@@ -71,6 +73,22 @@ impl Running {
             initialize_networking_from_sockets(within, links, topology.process().index, self.threads, hooks)
                 .map_err(|error| failed(error.to_string()))?;
         Ok(Some((allocators.into_iter().map(AllocatorBuilder::Tcp).collect(), Some(guard))))
+    }
+
+    /// What the processes of the job have in common, and which of them this is.
+    fn terms(&self, topology: &Topology) -> ProcessorResult<Terms> {
+        let process = topology.process();
+        let (config, fingerprint) = (&self.job.config, self.job.fingerprint());
+        let parts = fingerprint.parts().iter().flat_map(|part| [part.name.as_str(), &part.text]);
+        let profile = Profile {
+            process: process.index as u32,
+            processes: process.count as u32,
+            threads: topology.threads() as u32,
+            build: handshake::build()?,
+            job: handshake::job(std::iter::once(config.job.as_str()).chain(parts)),
+        };
+        let secret = Secret::of(&config.cluster)?;
+        Ok(Terms { profile, secret, connect_timeout: config.cluster.connect_timeout })
     }
 
     /// One worker from its beginning to its end.

@@ -119,6 +119,50 @@ fn one_that_was_started_differently_is_told_so() {
 }
 
 #[test]
+fn who_does_not_know_the_secret_stays_out_and_the_others_find_each_other() {
+    let place = Place::new();
+    hostfile(&place);
+    place.write("c.yaml", config("{type: generator, count: 2000, disorder_secs: 0}", "[{type: file, path: r.jsonl}]"));
+    place.write("secret", "the processes of this job know it\n");
+    place.write("other", "and nobody else knows this");
+    place.write("short", "too short");
+    let start_knowing = |process: &str, file: &str, patience: &str| {
+        let arguments = ["--config", "c.yaml", "-w", "1", "-n", "2", "-p", process, "-h", "hosts"];
+        let mut command = place.command(&arguments);
+        command.env("PROCESSOR_CLUSTER__SECRET_FILE", file).env("PROCESSOR_CLUSTER__CONNECT_TIMEOUT", patience);
+        Live::start(&mut command)
+    };
+    let (code, err) = start_knowing("0", "short", "1s").end_within(ORDERLY);
+    assert!(code == Some(2) && err.contains("cluster.secret_file short holds 9 bytes"), "{code:?} {err}");
+    let (code, err) = start_knowing("0", "absent", "1s").end_within(ORDERLY);
+    assert!(code == Some(2) && err.contains("cannot read cluster.secret_file absent"), "{code:?} {err}");
+    let mut first = start_knowing("0", "secret", "6s");
+    first.wait_for("waiting for the other processes");
+    let (code, err) = start_knowing("1", "other", "2s").end_within(ORDERLY);
+    assert_eq!(code, Some(75), "{err}");
+    assert!(err.contains("whoever answers there does not know the job's secret"), "{err}");
+    let (code, err) = first.end_within(ORDERLY);
+    assert_eq!(code, Some(75), "{err}");
+    assert!(err.contains("after 6 s (cluster.connect_timeout) there is still no link to process 1"), "{err}");
+    assert!(err.contains("refused a call from 127.0.0.1:"), "{err}");
+    for process in &mut [start_knowing("0", "secret", "30s"), start_knowing("1", "secret", "30s")] {
+        let (code, err) = process.end_within(Duration::from_secs(30));
+        assert_eq!(code, Some(0), "{err}");
+    }
+}
+
+#[test]
+fn processes_of_several_machines_need_a_secret() {
+    let place = Place::new();
+    place.write("hosts", "127.0.0.1:2101\n192.0.2.1:2101");
+    place.write("c.yaml", config("stdin", "[{type: stdout}]"));
+    let (code, err) = start(&place, 0, 1).end_within(ORDERLY);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("process 1 (192.0.2.1:2101) is not on this machine's loopback interface"), "{err}");
+    assert!(err.contains("PROCESSOR_CLUSTER__SECRET"), "{err}");
+}
+
+#[test]
 fn standard_output_has_results_and_nothing_else() {
     let place = Place::new();
     hostfile(&place);

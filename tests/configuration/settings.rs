@@ -44,6 +44,25 @@ fn checkpoints_have_defaults_and_limits() {
 }
 
 #[test]
+fn processes_of_several_machines_have_a_secret() {
+    let none = loaded("processor:\n").cluster;
+    assert_eq!((none.secret, none.secret_file, none.connect_timeout.as_secs()), (None, None, 300));
+    let text = "processor: {cluster: {secret: 0123456789abcdef, connect_timeout: 30s}}";
+    let cluster = loaded(text).cluster;
+    assert_eq!(cluster.connect_timeout.as_secs(), 30);
+    assert!(format!("{cluster:?}").contains("***") && !format!("{cluster:?}").contains("0123"), "{cluster:?}");
+    assert!(!load_with(text, &[]).report().contains("0123456789"));
+    let in_a_file = load_with("processor:\n", &[("PROCESSOR_CLUSTER__SECRET_FILE", "/run/secret")]).config.cluster;
+    assert_eq!(in_a_file.secret_file.unwrap().to_str(), Some("/run/secret"));
+    let error = |text| load_str("t.yaml", text, std::iter::empty()).unwrap_err().to_string();
+    let short = error("processor: {cluster: {secret: 0123456789abcde}}");
+    assert!(short.contains("a secret of 15 bytes") && short.contains("at least 16"), "{short}");
+    assert!(!short.contains("0123456789"), "{short}");
+    let twice = error("processor: {cluster: {secret: 0123456789abcdef, secret_file: f}}");
+    assert!(twice.contains("cluster.secret too") && twice.contains("leave one of them out"), "{twice}");
+}
+
+#[test]
 fn exactly_once_is_for_what_can_take_back() {
     let text = "processor: {state: {backend: rocksdb}, delivery: exactly_once, sinks: [kafka, console]}";
     assert_eq!(loaded(text).delivery, Delivery::ExactlyOnce);

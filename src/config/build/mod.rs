@@ -1,6 +1,7 @@
 //! From sections to the validated configuration, one file for each group of sections.
 
 mod aggregation;
+mod cluster;
 mod definitions;
 mod event;
 mod kafka;
@@ -36,6 +37,7 @@ pub(super) fn build(reader: &mut Reader, root: &Node) -> ProcessorConfig {
     let buffer_size = reader.whole(root, "buffer_size", DEFAULT_BUFFER, 1, MOST_BUFFER).value;
     let state = state::build(reader, root, &job);
     let delivery = reader.word(root, "delivery", "way of delivery", Delivery::AtLeastOnce, &DELIVERIES);
+    let cluster = cluster::build(reader, root);
     let source = source::build(reader, root);
     let event = event::build(reader, root);
     let watermark = windows::watermark(reader, root);
@@ -66,6 +68,7 @@ pub(super) fn build(reader: &mut Reader, root: &Node) -> ProcessorConfig {
         checkpoint_interval: state.interval,
         checkpoint_timeout: state.timeout,
         state: state.config,
+        cluster,
         consumer: consumer.filter(|_| matches!(source, super::SourceConfig::Kafka)),
         source,
         event,

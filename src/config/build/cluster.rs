@@ -1,0 +1,37 @@
+//! `cluster`: how several processes of the job find each other.
+
+use super::millis;
+use crate::config::model::{ClusterConfig, LEAST_SECRET, SharedSecret};
+use crate::config::reader::Reader;
+use crate::config::section::Section;
+use crate::config::values::{Problem, Unit};
+use std::path::PathBuf;
+
+const DEFAULT_CONNECT_MILLIS: i64 = 300_000;
+
+/// Reads `cluster`.
+pub(super) fn build(reader: &mut Reader, root: &Section<'_>) -> ClusterConfig {
+    let section = reader.section(root, "cluster");
+    let secret = reader.optional_text(&section, "secret", None);
+    let secret_file = reader.optional_text(&section, "secret_file", None);
+    let connect_timeout = reader.duration(&section, "connect_timeout", Unit::Seconds, DEFAULT_CONNECT_MILLIS, 1);
+    if let Some(text) = &secret.value
+        && text.len() < LEAST_SECRET
+    {
+        let right = format!("at least {LEAST_SECRET}, such as what `openssl rand -hex 32` prints");
+        reader.error(
+            &secret.origin,
+            &secret.path,
+            Problem::expected(format!("a secret of {} bytes", text.len()), right),
+        );
+    }
+    if secret.value.is_some() && secret_file.value.is_some() {
+        let problem = Problem::new("written, and cluster.secret too", "leave one of them out");
+        reader.error(&secret_file.origin, &secret_file.path, problem);
+    }
+    ClusterConfig {
+        secret: secret.value.map(SharedSecret),
+        secret_file: secret_file.value.map(PathBuf::from),
+        connect_timeout: millis(connect_timeout.value),
+    }
+}
