@@ -245,8 +245,8 @@ pub struct RunOptions {
     /// Processes of the job
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1)]
     pub processes: usize,
-    /// This process's index, from 0
-    #[arg(long, short = 'p', value_name = "INDEX", default_value_t = 0)]
+    /// This process's index, from 0, or a name that ends with it, such as a pod's: processor-2
+    #[arg(long, short = 'p', value_name = "INDEX", default_value = "0", value_parser = index)]
     pub process: usize,
     /// One host:port a line, in the order of the processes [default: localhost, ports from 2101]
     #[arg(long, short = 'h', value_name = "FILE")]
@@ -321,4 +321,10 @@ pub struct GenerateOptions {
     /// A librdkafka setting for --topic, such as security.protocol=ssl; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub property: Vec<String>,
+}
+/// `2`, or `processor-2` as the pods of a StatefulSet are called.
+fn index(text: &str) -> Result<usize, String> {
+    let number = text.rsplit('-').next().filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    let wrong = "an index such as 2, or a name that ends with one, such as processor-2";
+    number.and_then(|number| number.parse().ok()).ok_or_else(|| wrong.to_owned())
 }

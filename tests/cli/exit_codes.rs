@@ -93,7 +93,7 @@ fn what_is_said_of_checkpoints_must_have_a_meaning_and_beginning_anew_be_meant()
 fn wrong_usage_is_2_and_names_what_is_right() {
     let place = Place::new();
     place.write("c.yaml", config("stdin", "stdout"));
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 15] = [
         (&["frobnicate"], "unrecognized subcommand 'frobnicate'"),
         (&["--confg", "c.yaml"], "'--config'"),
         (&["run"], "no configuration"),
@@ -101,6 +101,8 @@ fn wrong_usage_is_2_and_names_what_is_right() {
         (&["--config", "absent.yaml"], "absent.yaml: cannot be read: No such file"),
         (&["--config", "."], "cannot be read: Is a directory"),
         (&["--config", "c.yaml", "-n", "2", "-p", "2"], "between 0 and 1"),
+        (&["--config", "c.yaml", "-n", "2", "-p", "processor-2"], "between 0 and 1"),
+        (&["--config", "c.yaml", "-n", "2", "-p", "processor"], "a name that ends with one, such as processor-2"),
         (&["--config", "c.yaml", "-n", "2", "-h", "absent"], "cannot read the hostfile absent"),
         (&["--config", "c.yaml", "--log", "inof"], "did you mean `info`?"),
         (&["generate", "--rate", "-1"], "--rate: a number of events a second, greater than 0"),
