@@ -97,6 +97,8 @@ pub struct ClusterConfig {
     pub secret_file: Option<PathBuf>,
     /// How long they wait for one another.
     pub connect_timeout: Duration,
+    /// After how long without an answer another host counts as lost.
+    pub failure_timeout: Duration,
 }
 
 /// A secret, at least [`LEAST_SECRET`] bytes. Its `Debug` does not show it.

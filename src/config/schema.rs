@@ -58,6 +58,7 @@ pub(super) const KEYS: &[Known] = &[
     key("cluster.secret", Scalar),
     key("cluster.secret_file", Scalar),
     key("cluster.connect_timeout", SECS),
+    key("cluster.failure_timeout", SECS),
     key("source", Choice),
     key("source.type", Scalar),
     key("source.paths", List),

@@ -16,6 +16,7 @@ use super::job::spawn;
 use super::{Control, Topology};
 use crate::error::{ProcessorError, ProcessorResult};
 use crossbeam_channel::{Receiver, Sender};
+use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +45,8 @@ pub struct Terms {
     pub secret: Secret,
     /// How long they wait for one another.
     pub connect_timeout: Duration,
+    /// After how long without an answer another host counts as lost.
+    pub failure_timeout: Duration,
 }
 
 /// Which peers have closed their links, the first one with the time at which it was noticed.
@@ -73,9 +76,10 @@ pub struct Link {
 
 impl Link {
     /// Over a socket that is timely's from now on.
-    fn over(socket: TcpStream, process: usize, departures: Departures) -> io::Result<Self> {
+    fn over(socket: TcpStream, process: usize, terms: &Terms, departures: Departures) -> io::Result<Self> {
         socket.set_read_timeout(None)?;
         socket.set_write_timeout(None)?;
+        notice_silence(&socket, terms.failure_timeout)?;
         Ok(Self { socket, process, departures })
     }
 }
@@ -254,14 +258,14 @@ impl Meeting {
     fn greet(&self, index: usize) -> Result<Link, Unlinked> {
         let mut socket = call(&self.addresses[index])?;
         handshake::greet(&mut socket, &self.terms.profile, index, &self.terms.secret)?;
-        Ok(Link::over(socket, index, self.departures.clone())?)
+        Ok(Link::over(socket, index, &self.terms, self.departures.clone())?)
     }
 }
 
 /// Hears a caller out.
 fn welcome(mut socket: TcpStream, terms: &Terms, departures: Departures) -> Result<Link, String> {
     let process = handshake::hear(&mut socket, &terms.profile, &terms.secret)?;
-    Link::over(socket, process, departures).map_err(|error| error.to_string())
+    Link::over(socket, process, terms, departures).map_err(|error| error.to_string())
 }
 
 fn call(address: &str) -> io::Result<TcpStream> {
@@ -273,6 +277,18 @@ fn call(address: &str) -> io::Result<TcpStream> {
         }
     }
     Err(last)
+}
+
+/// Has a socket fail when the other host has not answered for so long, be it that nothing was sent to it or that what was sent is not
+/// acknowledged: a host that has lost its power or its network closes no socket.
+fn notice_silence(socket: &TcpStream, limit: Duration) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    // Seconds are what the system counts in: asked three times, the last time before the limit.
+    let pause = (limit / 4).max(Duration::from_secs(1));
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(pause).with_interval(pause).with_retries(3))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(limit))?;
+    Ok(())
 }
 
 /// Without a secret anybody could call: then nobody but this machine is to be able to.

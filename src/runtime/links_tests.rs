@@ -9,7 +9,12 @@ use std::thread;
 fn terms(topology: &Topology) -> Terms {
     let process = topology.process();
     let profile = profile(process.index as u32, process.count as u32, topology.threads() as u32);
-    Terms { profile, secret: Secret::new(*b"nobody knows it"), connect_timeout: Duration::from_secs(30) }
+    Terms {
+        profile,
+        secret: Secret::new(*b"nobody knows it"),
+        connect_timeout: Duration::from_secs(30),
+        failure_timeout: Duration::from_secs(10),
+    }
 }
 
 fn connect_to_all(topology: &Topology, control: &Control) -> ProcessorResult<Option<Vec<Option<Link>>>> {

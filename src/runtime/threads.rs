@@ -8,6 +8,7 @@ use super::handshake::{self, Profile, Secret};
 use super::job::{Running, spawn};
 use super::links::{self, Departures, Terms};
 use super::{Summary, Topology, panics, worker};
+use crate::config::ClusterConfig;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::metrics::Phase;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -88,7 +89,8 @@ impl Running {
             job: handshake::job(std::iter::once(config.job.as_str()).chain(parts)),
         };
         let secret = Secret::of(&config.cluster)?;
-        Ok(Terms { profile, secret, connect_timeout: config.cluster.connect_timeout })
+        let ClusterConfig { connect_timeout, failure_timeout, .. } = config.cluster;
+        Ok(Terms { profile, secret, connect_timeout, failure_timeout })
     }
 
     /// One worker from its beginning to its end.

@@ -5,6 +5,7 @@ mod checkout;
 mod checkpoints;
 mod cluster;
 mod cluster_checkpoints;
+mod cluster_network;
 mod disk_full;
 mod exit_codes;
 mod generate;

@@ -8,6 +8,9 @@ use crate::config::values::{Problem, Unit};
 use std::path::PathBuf;
 
 const DEFAULT_CONNECT_MILLIS: i64 = 300_000;
+const DEFAULT_FAILURE_MILLIS: i64 = 10_000;
+/// A network may take a second to find another way.
+const LEAST_FAILURE_MILLIS: i64 = 1_000;
 
 /// Reads `cluster`.
 pub(super) fn build(reader: &mut Reader, root: &Section<'_>) -> ClusterConfig {
@@ -15,6 +18,8 @@ pub(super) fn build(reader: &mut Reader, root: &Section<'_>) -> ClusterConfig {
     let secret = reader.optional_text(&section, "secret", None);
     let secret_file = reader.optional_text(&section, "secret_file", None);
     let connect_timeout = reader.duration(&section, "connect_timeout", Unit::Seconds, DEFAULT_CONNECT_MILLIS, 1);
+    let failure_timeout =
+        reader.duration(&section, "failure_timeout", Unit::Seconds, DEFAULT_FAILURE_MILLIS, LEAST_FAILURE_MILLIS);
     if let Some(text) = &secret.value
         && text.len() < LEAST_SECRET
     {
@@ -33,5 +38,6 @@ pub(super) fn build(reader: &mut Reader, root: &Section<'_>) -> ClusterConfig {
         secret: secret.value.map(SharedSecret),
         secret_file: secret_file.value.map(PathBuf::from),
         connect_timeout: millis(connect_timeout.value),
+        failure_timeout: millis(failure_timeout.value),
     }
 }
