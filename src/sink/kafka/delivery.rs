@@ -8,6 +8,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext, Message};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,8 @@ pub(super) struct Delivery {
 pub(super) struct Reports {
     failure: Mutex<Option<Failure>>,
     notice: Mutex<Option<String>>,
+    /// The offset of the first record that was delivered into each partition; `None` where nobody asks.
+    first: Mutex<Option<BTreeMap<i32, i64>>>,
 }
 
 /// The first record, by position, that was not delivered.
@@ -85,6 +88,26 @@ impl Reports {
 
     pub fn take_failure(&self) -> Option<Failure> {
         self.failure.lock().ok()?.take()
+    }
+
+    /// Forgets where records were delivered, and begins to note it.
+    pub fn note_first_offsets(&self) {
+        if let Ok(mut first) = self.first.lock() {
+            *first = Some(BTreeMap::new());
+        }
+    }
+
+    /// The offset of the first record that was delivered into each partition since the last call. One that the broker did not tell
+    /// is missing.
+    pub fn take_first_offsets(&self) -> BTreeMap<i32, i64> {
+        self.first.lock().ok().and_then(|mut first| first.as_mut().map(std::mem::take)).unwrap_or_default()
+    }
+
+    fn delivered(&self, partition: i32, offset: i64) {
+        let Ok(mut first) = self.first.lock() else { return };
+        if let Some(first) = first.as_mut().filter(|_| offset >= 0) {
+            first.entry(partition).and_modify(|first| *first = offset.min(*first)).or_insert(offset);
+        }
     }
 
     pub fn notice(&self) -> Option<String> {
@@ -116,7 +139,8 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, position: usize) {
         match result {
-            Ok(_) => {
+            Ok(message) => {
+                self.delivered(message.partition(), message.offset());
                 if let Ok(mut notice) = self.notice.lock() {
                     *notice = None;
                 }

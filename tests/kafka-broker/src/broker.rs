@@ -123,6 +123,33 @@ impl Broker {
         signal(self.process.lock().unwrap().as_ref().expect("the broker is running"), libc::SIGCONT);
     }
 
+    /// Takes the last batch off a partition's log, which must be the end of a transaction, while the broker is not running: as if it
+    /// had never been written.
+    pub fn lose_end_of_transaction(&self, topic: &str, partition: i32) {
+        /// Of a batch: its length without offset and length itself, and its attributes; one of their bits says that it is a control batch.
+        const LENGTH_AT: usize = 8;
+        const ATTRIBUTES_AT: usize = 21;
+        const IS_CONTROL: u16 = 0x20;
+        assert!(self.process.lock().unwrap().is_none(), "the broker is running");
+        let path = self.home.join("data").join(format!("{topic}-{partition}")).join("00000000000000000000.log");
+        let bytes = fs::read(&path).expect("the log can be read");
+        let (mut at, mut last) = (0, None);
+        // Behind the last batch of a broker that was killed may be zeros.
+        while at + 12 < bytes.len() {
+            let length = u32::from_be_bytes(bytes[at + LENGTH_AT..][..4].try_into().expect("four bytes")) as usize;
+            if length == 0 {
+                break;
+            }
+            last = Some(at);
+            at += 12 + length;
+        }
+        let last = last.expect("there is a batch");
+        let attributes = u16::from_be_bytes(bytes[last + ATTRIBUTES_AT..][..2].try_into().expect("two bytes"));
+        assert_ne!(attributes & IS_CONTROL, 0, "{topic}[{partition}] does not end with the end of a transaction");
+        let file = File::options().write(true).open(&path).expect("the log can be written");
+        file.set_len(last as u64).expect("the log can be cut");
+    }
+
     /// Makes a topic; `config` are topic configurations.
     pub fn create_topic(&self, name: &str, partitions: i32, config: &[(&str, &str)]) {
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));

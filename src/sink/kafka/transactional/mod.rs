@@ -8,7 +8,7 @@
 //! The transactional id is `<job>-<sink>-<process>`, the same at every start. [`ResultSink::recover`]
 //! 1. reads the markers and refuses to start where they forbid it, before anybody is disturbed;
 //! 2. takes its own transactional id and those of the shards that it takes over: whoever runs with one of them is fenced, and
-//!    what it has left open is aborted;
+//!    what it has left open is aborted, also where the broker has forgotten to (see `unfinished`);
 //! 3. reads the markers again, to the end, and decides: this time nothing can come in between;
 //! 4. writes its own first marker for each of these shards, which says that they are its own from now on;
 //! 5. reads the markers once more: where a start that no manifest knows of has written one as a further shard, it goes back to 2;
@@ -28,6 +28,7 @@ mod marker;
 mod producer;
 mod progress;
 mod shard;
+mod unfinished;
 mod waiting;
 
 pub(super) use chunk::Chunk;
@@ -46,7 +47,7 @@ use crate::time::Epoch;
 use chunk::{ChunkWriter, Origin};
 use config::{reading_config, transactional_config};
 use progress::{ProgressTopic, UpTo};
-use shard::{ShardDelivery, Start, refused, transactional_id};
+use shard::{ShardDelivery, Start, refused, settle, transactional_id};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
@@ -173,6 +174,7 @@ impl TransactionalResults {
                 fenced.insert(shard);
                 deliveries.push(delivery);
             }
+            settle(&mut deliveries, &self.progress, &context)?;
             markers = self.progress.read(&context, UpTo::End)?;
             let held = new.iter().filter_map(|shard| Some((*shard, outboxes.get(shard)?.held()))).collect();
             let plan = plan_recovery(own, recovery.restored, publisher, &held, &markers)

@@ -9,6 +9,8 @@
 
 use super::super::delivery::{Reports, create};
 use super::chunk::Chunk;
+use super::progress::PARTITION;
+use super::unfinished::{FIRST_HEADER, Reach, Unfinished};
 use super::waiting::{PAUSE, answered, rest, wait_for_broker};
 use crate::checkpoint::failpoint;
 use crate::error::{ProcessorError, ProcessorResult};
@@ -33,6 +35,13 @@ pub(super) struct MarkerRecord<'a> {
     pub topic: &'a str,
     pub key: Vec<u8>,
     pub value: Vec<u8>,
+}
+
+/// Where a transaction's records are.
+pub(super) struct Sent {
+    pub reach: Reach,
+    /// The offset of the marker; `None` where the broker did not tell.
+    pub marker: Option<i64>,
 }
 
 /// Why a transaction was not committed, as far as is known.
@@ -113,29 +122,45 @@ impl ShardProducer {
         self.producer = None;
     }
 
-    /// One transaction: the records of `chunk`, then the marker. After an error the id must be taken again.
+    /// One transaction: the records of `chunk`, then the marker. After an error the id must be taken again. Returns where they are.
     pub fn transact(
         &self,
         chunk: Option<&Chunk<'_>>,
         marker: &MarkerRecord<'_>,
         context: &SinkContext,
-    ) -> Result<(), Setback> {
-        let Some(producer) = &self.producer else {
-            return Err(Setback::Doubt("the id is to be taken again".to_owned()));
-        };
-        let transaction = Transaction { producer, context, owner: self };
-        if let Err(error) = producer.begin_transaction() {
-            return Err(Setback::Doubt(format!("beginning a transaction: {error}")));
-        }
+    ) -> Result<Sent, Setback> {
+        let transaction = self.begin(context)?;
         failpoint("transaction_begun");
-        if let Err(setback) = transaction.send(chunk, marker) {
-            transaction.take_back();
-            return Err(setback);
-        }
+        let sent = transaction.send(chunk, marker).inspect_err(|_| transaction.take_back())?;
         failpoint("commit_sent");
         transaction.commit()?;
         failpoint("commit_answered");
-        Ok(())
+        Ok(sent)
+    }
+
+    /// A transaction with a record in each partition of `unfinished`, aborted: it takes what is open there with it. The marker's
+    /// partition is the last, so that the marker stays undecided until all is done.
+    pub fn abort_with(&self, unfinished: &Unfinished, topic: &str, context: &SinkContext) -> Result<(), Setback> {
+        let transaction = self.begin(context)?;
+        let key = &unfinished.key[..];
+        let of = |topic, partition| BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, 0).partition(partition);
+        for &partition in unfinished.reach.first.keys() {
+            transaction.enqueue(of(&unfinished.reach.topic, partition).key(key))?;
+        }
+        transaction.settle()?;
+        transaction.enqueue(of(topic, PARTITION).key(key))?;
+        transaction.settle()?;
+        transaction.abort()
+    }
+
+    fn begin<'a>(&'a self, context: &'a SinkContext) -> Result<Transaction<'a>, Setback> {
+        let Some(producer) = &self.producer else {
+            return Err(Setback::Doubt("the id is to be taken again".to_owned()));
+        };
+        match producer.begin_transaction() {
+            Ok(()) => Ok(Transaction { producer, context, owner: self }),
+            Err(error) => Err(Setback::Doubt(format!("beginning a transaction: {error}"))),
+        }
     }
 
     /// Whether the broker has said that another producer has the id, or that it has ended the transaction by itself: it cannot be
@@ -164,7 +189,9 @@ struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    fn send(&self, chunk: Option<&Chunk<'_>>, marker: &MarkerRecord<'_>) -> Result<(), Setback> {
+    fn send(&self, chunk: Option<&Chunk<'_>>, marker: &MarkerRecord<'_>) -> Result<Sent, Setback> {
+        let reports = self.producer.context();
+        reports.note_first_offsets();
         if let Some(chunk) = chunk {
             let mut headers = OwnedHeaders::new_with_capacity(chunk.headers.len());
             for (name, value) in &chunk.headers {
@@ -180,11 +207,15 @@ impl Transaction<'_> {
         }
         failpoint("outbox_sent");
         let position = chunk.map_or(0, |chunk| chunk.records.len());
-        let record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(marker.topic, position);
-        self.enqueue(record.partition(0).key(&marker.key[..]).payload(&marker.value[..]))?;
+        let topic = chunk.map_or("", |chunk| chunk.topic).to_owned();
+        let reach = Reach { topic, first: reports.take_first_offsets() };
+        let header = reach.encode();
+        let headers = OwnedHeaders::new().insert(Header { key: FIRST_HEADER, value: Some(&header) });
+        let record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(marker.topic, position).headers(headers);
+        self.enqueue(record.partition(PARTITION).key(&marker.key[..]).payload(&marker.value[..]))?;
         self.settle()?;
         failpoint("marker_sent");
-        Ok(())
+        Ok(Sent { reach, marker: reports.take_first_offsets().remove(&PARTITION) })
     }
 
     /// Gives the producer a record, when it has room.
@@ -279,9 +310,18 @@ impl Transaction<'_> {
     }
 
     fn commit(&self) -> Result<(), Setback> {
+        self.end("commit", || self.producer.commit_transaction(CALL))
+    }
+
+    fn abort(&self) -> Result<(), Setback> {
+        self.end("abort", || self.producer.abort_transaction(CALL))
+    }
+
+    /// Asks until there is an answer.
+    fn end(&self, what: &str, ask: impl Fn() -> Result<(), KafkaError>) -> Result<(), Setback> {
         let mut again = None;
         loop {
-            let error = match self.producer.commit_transaction(CALL) {
+            let error = match ask() {
                 Ok(()) => {
                     self.producer.poll(Duration::ZERO);
                     // A connection that broke: librdkafka may have asked twice.
@@ -294,10 +334,10 @@ impl Transaction<'_> {
                 {
                     error
                 }
-                Err(other) => return Err(Setback::Doubt(format!("committing a transaction: {other}"))),
+                Err(other) => return Err(Setback::Doubt(format!("the {what} of a transaction: {other}"))),
             };
             let notice = self.producer.context().notice().unwrap_or_else(|| error.to_string());
-            let reason = self.owner.trouble(&format!("the commit is not answered: {notice}"));
+            let reason = self.owner.trouble(&format!("the {what} is not answered: {notice}"));
             self.context.broker_answers(false);
             self.context.waiting(&reason);
             rest(self.context, PAUSE / 5, &reason).map_err(Setback::Ended)?;

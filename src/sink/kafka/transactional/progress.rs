@@ -14,15 +14,19 @@ use crate::sink::SinkContext;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
-const PARTITION: i32 = 0;
+pub(super) const PARTITION: i32 = 0;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Creating a topic includes that the cluster knows it.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without a record for this long, reading has failed and begins again.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
+/// A transaction that is open for this long may never end.
+const LOST_AFTER: Duration = Duration::from_secs(60);
 
 /// How far to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +43,12 @@ pub(super) struct ProgressTopic {
     topic: String,
     /// Of clients that ask and read.
     client: ClientConfig,
+    /// For questions about what is committed: kept, as they are asked at each commit.
+    committed: OnceCell<BaseConsumer<Reports>>,
 }
 
 /// An attempt that did not work.
-enum Failed {
+pub(super) enum Failed {
     /// Later it may.
     Away(String),
     Ended(ProcessorError),
@@ -62,7 +68,7 @@ impl From<ProcessorError> for Failed {
 
 impl ProgressTopic {
     pub fn new(job: &str, client: ClientConfig) -> Self {
-        ProgressTopic { job: job.to_owned(), topic: format!("{job}-progress"), client }
+        ProgressTopic { job: job.to_owned(), topic: format!("{job}-progress"), client, committed: OnceCell::new() }
     }
 
     pub fn name(&self) -> &str {
@@ -101,27 +107,48 @@ impl ProgressTopic {
     }
 
     fn wait_for_open_transactions(&self, context: &SinkContext) -> ProcessorResult<()> {
-        let (all, committed) = (self.reader("read_uncommitted")?, self.reader("read_committed")?);
-        self.until_it_works(context, || self.connect(&all).and_then(|()| self.connect(&committed)))?;
-        let end = self.until_it_works(context, || self.end_for(&all))?;
+        let end = self.until_it_works(context, || self.end())?;
         let begun = Instant::now();
         loop {
-            let decided = self.until_it_works(context, || self.end_for(&committed))?;
+            let decided = self.until_it_works(context, || self.stable_end())?;
             if decided >= end {
                 context.working();
                 return Ok(());
             }
-            let reason = format!(
-                "topic `{}` is decided up to offset {decided} of {end}: another transaction is open, and ends by itself or by \
-                 its time-out ({} s so far)",
-                self.topic,
-                begun.elapsed().as_secs()
-            );
+            let reason = self.open_transaction(decided, end, begun.elapsed());
             if begun.elapsed() >= PAUSE {
                 context.waiting(&reason);
             }
             rest(context, PAUSE / 5, &reason)?;
         }
+    }
+
+    /// What is waited for where the end of the topic is not decided.
+    pub(super) fn open_transaction(&self, decided: i64, end: i64, since: Duration) -> String {
+        let seconds = since.as_secs();
+        let mut text = format!(
+            "topic `{}` is decided up to offset {decided} of {end}: another transaction is open, and ends by itself or by its \
+             time-out ({seconds} s so far)",
+            self.topic
+        );
+        if since >= LOST_AFTER {
+            text += &format!(
+                "; where it does not, `kafka-transactions.sh --bootstrap-server {} find-hanging` names its producer, and the job \
+                 that it belongs to settles it when it starts",
+                self.servers()
+            );
+        }
+        text
+    }
+
+    /// The reader of committed records that is kept.
+    pub(super) fn committed_reader(&self) -> Result<&BaseConsumer<Reports>, Failed> {
+        if let Some(reader) = self.committed.get() {
+            return Ok(reader);
+        }
+        let reader = self.reader("read_committed")?;
+        self.connect(&reader)?;
+        Ok(self.committed.get_or_init(|| reader))
     }
 
     /// Has a reader find the partition's broker at once: otherwise it takes a second.
@@ -130,47 +157,78 @@ impl ProgressTopic {
         Ok(())
     }
 
-    /// The offset up to which a reader may read.
-    fn end_for(&self, reader: &BaseConsumer<Reports>) -> Result<i64, Failed> {
+    /// The offset after the last record, whatever becomes of it.
+    pub(super) fn end(&self) -> Result<i64, Failed> {
+        let reader = self.reader("read_uncommitted")?;
+        self.connect(&reader)?;
         let (_, end) = reader.fetch_watermarks(&self.topic, PARTITION, ANSWER_TIMEOUT)?;
         Ok(end)
     }
 
     fn read_once(&self, context: &SinkContext) -> Result<Markers, Failed> {
-        let consumer = self.reader("read_committed")?;
+        let mut markers = Markers::new();
+        self.scan("read_committed", Offset::Beginning, |message| {
+            self.take(message, &mut markers)?;
+            rest(context, Duration::ZERO, &format!("topic `{}` is being read", self.topic))?;
+            Ok(true)
+        })?;
+        Ok(markers)
+    }
+
+    /// Reads the topic from an offset to its end, or until `take` says that it has enough.
+    pub(super) fn scan(
+        &self,
+        isolation: &str,
+        from: Offset,
+        take: impl FnMut(&BorrowedMessage<'_>) -> Result<bool, Failed>,
+    ) -> Result<(), Failed> {
+        self.scan_partition(isolation, (&self.topic, PARTITION), from, take)
+    }
+
+    /// The same with a partition of any topic.
+    pub(super) fn scan_partition(
+        &self,
+        isolation: &str,
+        (topic, partition): (&str, i32),
+        from: Offset,
+        mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<bool, Failed>,
+    ) -> Result<(), Failed> {
+        let consumer = self.reader(isolation)?;
         self.connect(&consumer)?;
         let mut assignment = TopicPartitionList::new();
-        assignment.add_partition_offset(&self.topic, PARTITION, Offset::Beginning)?;
+        assignment.add_partition_offset(topic, partition, from)?;
         consumer.assign(&assignment)?;
-        let mut markers = Markers::new();
         let mut progress = Instant::now();
         loop {
             match consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
                     progress = Instant::now();
-                    self.take(&message, &mut markers)?;
+                    if !take(&message)? {
+                        return Ok(());
+                    }
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(markers),
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
                 Some(Err(error)) if progress.elapsed() >= READ_PATIENCE => return Err(error.into()),
-                Some(Err(error)) => tracing::debug!(target: "sink", topic = self.topic, "reading markers: {error}"),
+                Some(Err(error)) => tracing::debug!(target: "sink", topic, "reading: {error}"),
                 None if progress.elapsed() >= READ_PATIENCE => {
                     return Err(Failed::Away(format!("nothing came for {} s", READ_PATIENCE.as_secs())));
                 }
                 None => {}
             }
-            rest(context, Duration::ZERO, &format!("topic `{}` is being read", self.topic))?;
         }
     }
 
+    /// The error where a record is none that this program writes.
+    pub(super) fn no_marker(&self, offset: i64, reason: &str) -> ProcessorError {
+        ProcessorError::Kafka(format!(
+            "topic `{}` on {}: the record at offset {offset} is no marker: {reason}",
+            self.topic,
+            self.servers(),
+        ))
+    }
+
     fn take(&self, message: &impl Message, markers: &mut Markers) -> Result<(), Failed> {
-        let wrong = |reason: String| {
-            Failed::Ended(ProcessorError::Kafka(format!(
-                "topic `{}` on {}: the record at offset {} is no marker: {reason}",
-                self.topic,
-                self.servers(),
-                message.offset()
-            )))
-        };
+        let wrong = |reason: String| Failed::Ended(self.no_marker(message.offset(), &reason));
         let (job, shard) = decode_key(message.key().unwrap_or_default()).map_err(wrong)?;
         if job != self.job {
             return Ok(());
@@ -246,7 +304,7 @@ impl ProgressTopic {
         }
     }
 
-    fn until_it_works<T>(
+    pub(super) fn until_it_works<T>(
         &self,
         context: &SinkContext,
         mut attempt: impl FnMut() -> Result<T, Failed>,

@@ -4,6 +4,7 @@ use super::chunk::Chunk;
 use super::marker::{encode_key, encode_value};
 use super::producer::{MarkerRecord, Setback, ShardProducer};
 use super::progress::{ProgressTopic, UpTo};
+use super::unfinished::{Settlement, Unfinished};
 use super::waiting::{PAUSE, rest};
 use crate::checkpoint::protocol::{
     AfterDoubt, Delivered, Marker, Markers, Refusal, RunId, after_doubt, lost, superseded,
@@ -50,9 +51,38 @@ impl ShardDelivery {
         self.known.and_then(|marker| marker.delivered)
     }
 
-    /// Ends what others have open as this shard, and keeps them from doing more.
+    /// Ends what others have open as this shard, and keeps them from doing more; see also [`settle`].
     pub fn fence(&mut self, context: &SinkContext) -> ProcessorResult<()> {
         self.producer.fence(context)
+    }
+
+    /// Ends a transaction that the broker has forgotten.
+    fn finish(
+        &mut self,
+        unfinished: &Unfinished,
+        progress: &ProgressTopic,
+        context: &SinkContext,
+    ) -> ProcessorResult<()> {
+        let how = progress.settlement(unfinished, context)?;
+        tracing::warn!(
+            target: "sink", shard = %self.shard, ?how,
+            "a transaction was left open in topic `{}`, and the broker knows of none: it is ended now", progress.name()
+        );
+        let result = match how {
+            Settlement::Abort => self.producer.abort_with(unfinished, progress.name(), context),
+            Settlement::Commit => {
+                let (key, value) = (self.key.clone(), unfinished.value.clone());
+                self.producer.transact(None, &MarkerRecord { topic: progress.name(), key, value }, context).map(drop)
+            }
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(Setback::Ended(error)) => Err(error),
+            Err(Setback::Refused(reason) | Setback::Doubt(reason)) => {
+                context.failed_attempt(reason);
+                self.producer.fence(context)
+            }
+        }
     }
 
     /// Writes this start's first marker, which says what `last`, the shard's marker since it was fenced, says.
@@ -102,7 +132,12 @@ impl ShardDelivery {
         }
         loop {
             let record = MarkerRecord { topic: progress.name(), key: self.key.clone(), value: encode_value(&marker) };
-            match self.producer.transact(chunk, &record, context) {
+            let sent = self.producer.transact(chunk, &record, context);
+            let result = match sent {
+                Ok(sent) => progress.is_ended(&sent.reach, sent.marker, context)?.map_err(Setback::Doubt),
+                Err(setback) => Err(setback),
+            };
+            match result {
                 Ok(()) => break,
                 Err(Setback::Ended(error)) => return Err(error),
                 Err(Setback::Refused(reason)) => {
@@ -146,6 +181,7 @@ impl ShardDelivery {
             }
         }
         self.producer.fence(context)?;
+        settle(std::slice::from_mut(self), progress, context)?;
         let found = progress.read(context, UpTo::End)?;
         match after_doubt(self.shard, self.known.as_ref(), sending, found.get(&self.shard)) {
             AfterDoubt::Delivered => Ok(true),
@@ -159,6 +195,21 @@ impl ShardDelivery {
         let error = refused(&refusal);
         self.lost = Some(refusal);
         error
+    }
+}
+
+/// Ends what the broker has left open of shards that are fenced. It takes all of them: one may stand before another.
+pub(super) fn settle(
+    shards: &mut [ShardDelivery],
+    progress: &ProgressTopic,
+    context: &SinkContext,
+) -> ProcessorResult<()> {
+    loop {
+        let keys: Vec<&[u8]> = shards.iter().map(|shard| &shard.key[..]).collect();
+        let Some(unfinished) = progress.unfinished(&keys, context)? else { return Ok(()) };
+        if let Some(shard) = shards.iter_mut().find(|shard| shard.key == unfinished.key) {
+            shard.finish(&unfinished, progress, context)?;
+        }
     }
 }
 
