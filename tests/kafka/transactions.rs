@@ -505,24 +505,27 @@ const LOST_ENDS: [(&str, &[i32], bool); 4] = [
 #[test]
 fn a_transaction_that_the_broker_has_forgotten_to_end_is_ended_by_the_next_run() {
     let broker = Broker::start();
-    for (which, results, marker) in LOST_ENDS {
-        let job = Job::new(&broker);
+    let jobs = LOST_ENDS.map(|_| Job::new(&broker));
+    let outboxes = jobs.each_ref().map(|job| {
         let mut run = job.start(recovery(1, None, &[]));
         run.deliver(0, 0..10).unwrap();
         run.write(10..30);
         let outbox = run.sink.prepare(Epoch::new(1)).unwrap().outbox;
         run.sink.commit(Epoch::new(1)).unwrap();
         job.no_transaction_is_open();
-        broker.kill();
-        for &partition in results {
-            broker.lose_end_of_transaction(&job.topic, partition);
-        }
-        if marker {
+        outbox
+    });
+    broker.kill();
+    for ((_, results, marker), job) in LOST_ENDS.iter().zip(&jobs) {
+        results.iter().for_each(|&partition| broker.lose_end_of_transaction(&job.topic, partition));
+        if *marker {
             broker.lose_end_of_transaction(&job.progress(), 0);
         }
-        broker.restart();
+    }
+    broker.restart();
+    for (((which, _, marker), job), outbox) in LOST_ENDS.iter().zip(&jobs).zip(outboxes) {
         let (stable, end) = broker.ends(&job.progress(), 0);
-        assert_eq!(stable < end, marker, "{which}: the broker is as it is to be");
+        assert_eq!(stable < end, *marker, "{which}: the broker is as it is to be");
         let mut next = job.start(recovery(2, Some(1), &outbox));
         next.deliver(2, 30..100).unwrap();
         assert!(job.seen().into_iter().eq(0..100), "{which}: {:?}", job.seen());
