@@ -1,10 +1,12 @@
 //! What can be written on the command line.
 
 use crate::checkpoint::{StartFrom, StartOptions};
+use crate::error::{ProcessorError, ProcessorResult};
 use crate::time::Epoch;
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What no configuration is answered with.
 pub const FIRST_STEPS: &str = "\
@@ -24,6 +26,7 @@ EXIT CODES
 
 EXAMPLES
   processor --config config/processor-dev.yaml
+  processor launch -n 2 --config config/processor.yaml
   processor validate --config config/processor.yaml
   processor generate --count 100000 --seed 7 --output events.jsonl
   processor late-report --config config/processor.yaml
@@ -42,6 +45,16 @@ EXAMPLES
   processor run --config processor.yaml --from-checkpoint 17           go back to an earlier checkpoint
   processor run --config processor.yaml --ignore-checkpoint --yes      begin anew
   processor run --config processor.yaml -w 4 -n 2 -p 0 -h hosts.txt    the first of two processes of 4 workers";
+
+const AFTER_LAUNCH_HELP: &str = "\
+Each address of the hostfile that is this machine's gets a process; other machines have a launch of their own. When
+a process fails, all of this machine's are started again together, from the newest checkpoint, after 1, 2, 4 ... 30
+seconds. What would fail again (exit codes 2 and 78) is given up. Lines of the log begin with the process's index.
+Pages are on metrics.listen for the first process, and a port higher for each further one.
+
+EXAMPLES
+  processor launch -n 4 --config processor.yaml                        four processes, all of them here
+  processor launch -n 4 --hostfile hosts.txt --config processor.yaml   those of them that are this machine's";
 
 const AFTER_VALIDATE_HELP: &str = "\
 Each value is followed by its origin: default, FILE:LINE or the variable of the environment. Secrets are shown
@@ -121,6 +134,9 @@ pub enum Command {
     /// Run a job; the same as giving no command
     #[command(disable_help_flag = true, after_help = AFTER_RUN_HELP)]
     Run(RunOptions),
+    /// Run the processes of a job that are this machine's, and start them again together when one fails
+    #[command(disable_help_flag = true, after_help = AFTER_LAUNCH_HELP)]
+    Launch(LaunchOptions),
     /// Check a configuration and print it as it takes effect, with each value's origin
     #[command(disable_help_flag = true, after_help = AFTER_VALIDATE_HELP)]
     Validate(ConfigOption),
@@ -245,9 +261,10 @@ pub struct RunOptions {
     /// Processes of the job
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1)]
     pub processes: usize,
-    /// This process's index, from 0, or a name that ends with it, such as a pod's: processor-2
-    #[arg(long, short = 'p', value_name = "INDEX", default_value = "0", value_parser = index)]
-    pub process: usize,
+    /// This process's index, from 0, or a name that ends with it, such as a pod's: processor-2 [default: PROCESSOR_INDEX of the
+    /// environment, or 0]
+    #[arg(long, short = 'p', value_name = "INDEX", value_parser = index)]
+    pub process: Option<usize>,
     /// One host:port a line, in the order of the processes [default: localhost, ports from 2101]
     #[arg(long, short = 'h', value_name = "FILE")]
     pub hostfile: Option<PathBuf>,
@@ -269,18 +286,117 @@ pub struct RunOptions {
     /// What to log, as in `info,frontier=debug` [default: logging.filter of the configuration]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
+    /// Write the summary to this file, as JSON, and not to standard error
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub summary: Option<PathBuf>,
 }
 
+/// The variable of the environment for `-p`.
+pub const INDEX_VARIABLE: &str = "PROCESSOR_INDEX";
+
 impl RunOptions {
+    /// This process's index. The error names the variable that is wrong.
+    pub fn index(&self) -> ProcessorResult<usize> {
+        match (self.process, std::env::var(INDEX_VARIABLE)) {
+            (Some(process), _) => Ok(process),
+            (None, Ok(text)) => index(&text)
+                .map_err(|right| ProcessorError::Config(format!("{INDEX_VARIABLE} is `{text}`: it must be {right}"))),
+            (None, Err(_)) => Ok(0),
+        }
+    }
+
     /// What they say of checkpoints.
     pub fn start(&self) -> StartOptions {
-        let from = match self.from_checkpoint {
-            Some(number) => StartFrom::Checkpoint(Epoch::new(number)),
-            None if self.ignore_checkpoint => StartFrom::Anew,
-            None => StartFrom::Newest,
-        };
-        StartOptions { from, accept_loss: self.accept_loss }
+        start_options(self.from_checkpoint, self.ignore_checkpoint, self.accept_loss)
     }
+}
+
+#[derive(Debug, Args)]
+pub struct LaunchOptions {
+    /// The configuration, a YAML file
+    #[arg(long, short = 'c', value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Worker threads of each process [default: parallelism of the configuration]
+    #[arg(long, short = 'w', value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Processes of the job, on all machines
+    #[arg(long, short = 'n', value_name = "N")]
+    pub processes: usize,
+    /// One host:port a line, in the order of the processes [default: localhost, ports from 2101]
+    #[arg(long, short = 'h', value_name = "FILE")]
+    pub hostfile: Option<PathBuf>,
+    /// Begin with the checkpoint of this number instead of the newest; those after it count no more
+    #[arg(long, value_name = "N", conflicts_with = "ignore_checkpoint")]
+    pub from_checkpoint: Option<u64>,
+    /// Begin anew although there are checkpoints; asks at a terminal
+    #[arg(long)]
+    pub ignore_checkpoint: bool,
+    /// Go on although records are lost that the checkpoint goes on with; they are counted
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// Answer yes to what is asked
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// Log one JSON object a line
+    #[arg(long)]
+    pub log_json: bool,
+    /// What to log, as in `info,frontier=debug` [default: logging.filter of the configuration]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Give up after so many starts in a row, none of which came to a minute
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub max_restarts: u32,
+}
+
+impl LaunchOptions {
+    /// What they say of checkpoints.
+    pub fn start(&self) -> StartOptions {
+        start_options(self.from_checkpoint, self.ignore_checkpoint, self.accept_loss)
+    }
+
+    /// The arguments of each process, at each start; `threads` are its workers.
+    pub fn of_each(&self, config: &Path, threads: usize) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = ["run", "--config"].map(OsString::from).into();
+        arguments.push(config.into());
+        for (option, number) in [("-w", threads), ("-n", self.processes)] {
+            arguments.extend([option.into(), number.to_string().into()]);
+        }
+        if let Some(hostfile) = &self.hostfile {
+            arguments.extend(["-h".into(), hostfile.into()]);
+        }
+        if let Some(filter) = &self.log {
+            arguments.extend(["--log".into(), filter.into()]);
+        }
+        arguments.extend(self.log_json.then(|| "--log-json".into()));
+        arguments
+    }
+
+    /// Further arguments of the first start.
+    pub fn of_the_first(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        if let Some(number) = self.from_checkpoint {
+            arguments.extend(["--from-checkpoint".into(), number.to_string().into()]);
+        }
+        if self.ignore_checkpoint {
+            arguments.extend(["--ignore-checkpoint".into(), "--yes".into()]);
+        }
+        arguments.extend(self.accept_loss.then(|| "--accept-loss".into()));
+        arguments
+    }
+}
+
+fn start_options(from_checkpoint: Option<u64>, ignore_checkpoint: bool, accept_loss: bool) -> StartOptions {
+    let from = match from_checkpoint {
+        Some(number) => StartFrom::Checkpoint(Epoch::new(number)),
+        None if ignore_checkpoint => StartFrom::Anew,
+        None => StartFrom::Newest,
+    };
+    StartOptions { from, accept_loss }
+}
+
+/// The configuration that was given.
+pub fn config_of(path: Option<&Path>) -> ProcessorResult<&Path> {
+    path.ok_or_else(|| ProcessorError::Config(FIRST_STEPS.into()))
 }
 
 #[derive(Debug, Args)]

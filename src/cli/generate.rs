@@ -28,7 +28,7 @@ pub fn generate(options: &GenerateOptions) -> ProcessorResult<ExitCode> {
     if let Some(failure) = control.take_failure() {
         return Err(failure);
     }
-    eprintln!("{written} events");
+    super::say(format_args!("{written} events"));
     Ok(ExitCode::Done)
 }
 

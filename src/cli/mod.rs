@@ -6,6 +6,7 @@ mod confirm;
 mod cpu;
 mod generate;
 mod late_report;
+mod launch;
 mod report;
 mod run;
 mod signals;
@@ -16,11 +17,12 @@ use crate::error::{ExitCode, ProcessorResult};
 use arguments::{Arguments, Command};
 use clap::Parser;
 use clap::error::ErrorKind;
+use std::io::Write;
 
 /// Runs the program with the process's arguments and environment.
 pub fn main() -> std::process::ExitCode {
     if let Err(missing) = cpu::check() {
-        eprintln!("processor: {missing}");
+        say(format_args!("processor: {missing}"));
         return std::process::ExitCode::from(ExitCode::Failed as u8);
     }
     let arguments = match Arguments::try_parse() {
@@ -30,7 +32,7 @@ pub fn main() -> std::process::ExitCode {
     match dispatch(arguments) {
         Ok(code) => std::process::ExitCode::from(code as u8),
         Err(error) => {
-            eprintln!("processor: {error}");
+            say(format_args!("processor: {error}"));
             std::process::ExitCode::from(error.exit_code() as u8)
         }
     }
@@ -40,11 +42,17 @@ fn dispatch(arguments: Arguments) -> ProcessorResult<ExitCode> {
     match arguments.command {
         None => run::run(&arguments.run),
         Some(Command::Run(options)) => run::run(&options),
+        Some(Command::Launch(options)) => launch::launch(&options),
         Some(Command::Validate(options)) => validate::validate(&options),
         Some(Command::Generate(options)) => generate::generate(&options),
         Some(Command::LateReport(options)) => late_report::late_report(&options),
         Some(Command::Checkpoints(options)) => checkpoints::checkpoints(&options),
     }
+}
+
+/// A line on standard error. Where nobody reads it any more, the exit code says it all.
+fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Help and version are no errors; everything else is the usage's fault.

@@ -1,10 +1,12 @@
 //! What a run tells people at its start and its end: plain lines, or log records where the log is JSON.
 
+use super::say;
 use crate::config::{Loaded, Origin, ProcessorConfig, SinkConfig, SourceConfig, WindowKind};
-use crate::error::ProcessorError;
+use crate::error::{ProcessorError, ProcessorResult};
 use crate::runtime::{Summary, Topology};
 use crate::time::Span;
 use std::io::IsTerminal;
+use std::path::Path;
 
 /// Whether results are drawn on the terminal that the log goes to as well.
 fn draws_over_the_log(config: &ProcessorConfig) -> bool {
@@ -24,7 +26,7 @@ pub fn begin(config: &ProcessorConfig, topology: &Topology) {
     if config.logging.json || !std::io::stderr().is_terminal() {
         return;
     }
-    eprintln!("{}", beginning(config, topology));
+    say(beginning(config, topology));
 }
 
 fn beginning(config: &ProcessorConfig, topology: &Topology) -> String {
@@ -72,14 +74,20 @@ fn seconds(span: Span) -> String {
 /// What the run came to.
 pub fn end(config: &ProcessorConfig, summary: &Summary) {
     if config.logging.json {
-        eprintln!("{}", record(summary));
+        say(record(summary));
         return;
     }
     if std::io::stderr().is_terminal() {
         // Below what the terminal has echoed of Ctrl-C, and below the table.
-        eprintln!();
+        say("");
     }
-    eprintln!("{summary}");
+    say(summary);
+}
+
+/// Leaves what the run came to for whoever started it.
+pub fn write_summary(path: &Path, summary: &Summary) -> ProcessorResult<()> {
+    let text = serde_json::to_vec(summary).expect("counts are JSON, and a Vec takes all bytes");
+    std::fs::write(path, text).map_err(|error| ProcessorError::io(format!("writing {}", path.display()), error))
 }
 
 /// Where the log is JSON, why a run failed is a record as well. Returns the error where it has not been told yet: what ends a
@@ -91,7 +99,7 @@ pub fn failed(config: &ProcessorConfig, error: ProcessorError, told: bool) -> Re
     if !config.logging.json {
         return Err(error);
     }
-    eprintln!("{}", envelope("ERROR", &format!("the run failed: {error}")));
+    say(envelope("ERROR", &format!("the run failed: {error}")));
     Ok(error.exit_code())
 }
 

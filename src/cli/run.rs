@@ -1,16 +1,17 @@
 //! `processor run`.
 
-use super::arguments::{FIRST_STEPS, RunOptions};
+use super::arguments::{RunOptions, config_of};
 use super::{confirm, report, signals};
 use crate::checkpoint::StartFrom;
 use crate::config;
-use crate::error::{ExitCode, ProcessorError, ProcessorResult};
+use crate::error::{ExitCode, ProcessorResult};
 use crate::metrics::init_logging;
 use crate::runtime::{Job, Topology};
 
 /// Loads the configuration, runs the job, prints the summary.
 pub fn run(options: &RunOptions) -> ProcessorResult<ExitCode> {
-    let path = options.config.as_deref().ok_or_else(|| ProcessorError::Config(FIRST_STEPS.into()))?;
+    let path = config_of(options.config.as_deref())?;
+    let process = options.index()?;
     let mut loaded = config::load(path, config::environment())?;
     report::quieten_under_a_table(&mut loaded);
     let mut config = loaded.config;
@@ -19,11 +20,11 @@ pub fn run(options: &RunOptions) -> ProcessorResult<ExitCode> {
         config.logging.filter.clone_from(filter);
     }
     let threads = options.threads.unwrap_or(config.parallelism);
-    let topology = Topology::new(threads, options.processes, options.process, options.hostfile.as_deref())?;
+    let topology = Topology::new(threads, options.processes, process, options.hostfile.as_deref())?;
     let start = options.start();
     start.check(&config)?;
     // One of the processes is enough: it alone begins anew.
-    if let (StartFrom::Anew, Some(checkpoints), 0) = (start.from, &config.state.checkpoint_path, options.process) {
+    if let (StartFrom::Anew, Some(checkpoints), 0) = (start.from, &config.state.checkpoint_path, process) {
         confirm::begin_anew(checkpoints, options.yes)?;
     }
     init_logging(&config.logging)?;
@@ -36,7 +37,10 @@ pub fn run(options: &RunOptions) -> ProcessorResult<ExitCode> {
     report::begin(&config, &topology);
     let control = job.control.clone();
     match job.run(&topology) {
-        Ok(summary) => report::end(&config, &summary),
+        Ok(summary) => match &options.summary {
+            Some(path) => report::write_summary(path, &summary)?,
+            None => report::end(&config, &summary),
+        },
         Err(error) => return report::failed(&config, error, control.has_failed()),
     }
     Ok(ExitCode::Done)

@@ -15,8 +15,8 @@ pub fn stop_on_signals(control: &Control) -> ProcessorResult<()> {
     let control = control.clone();
     let watch = move || {
         runtime.block_on(next(&mut terminate, &mut interrupt));
-        tracing::info!(target: "processor", "asked to end: finishing what is in flight; once more ends at once");
         control.stop();
+        tracing::info!(target: "processor", "asked to end: finishing what is in flight; once more ends at once");
         runtime.block_on(next(&mut terminate, &mut interrupt));
         std::process::exit(ExitCode::Failed as i32);
     };

@@ -4,7 +4,7 @@
 //! replaces what the file says at that place. Scalars are taken as they are, lists are separated by commas or written as YAML.
 //! `properties` and `filter` are YAML maps, whose entries join those of the file, so that a password alone can come from the
 //! environment. A variable of that prefix that names no key is an error, since it is most likely a misspelling; only those that
-//! Kubernetes sets by itself for a service called `processor` are passed over.
+//! Kubernetes sets by itself for a service called `processor` are passed over, and `PROCESSOR_INDEX`, which stands for `-p`.
 
 use super::errors::ConfigError;
 use super::raw::{self, Key, Node, Origin, Value};
@@ -13,6 +13,8 @@ use super::values::{self, Problem};
 
 /// What every variable begins with.
 const PREFIX: &str = "PROCESSOR_";
+/// The one variable that is no key: the process's index, which is no configuration of the job.
+const INDEX: &str = "INDEX";
 
 /// The process's environment, as [`super::load`] takes it. Values that are no UTF-8 keep what can be read of them.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
@@ -25,8 +27,8 @@ pub(super) fn overlay(
     variables: impl Iterator<Item = (String, String)>,
     file: &str,
 ) -> Vec<ConfigError> {
-    let mut ours: Vec<_> =
-        variables.filter(|(name, _)| name.starts_with(PREFIX) && !set_by_kubernetes(&name[PREFIX.len()..])).collect();
+    let is_key = |name: &str| name.strip_prefix(PREFIX).is_some_and(|rest| rest != INDEX && !set_by_kubernetes(rest));
+    let mut ours: Vec<_> = variables.filter(|(name, _)| is_key(name)).collect();
     // Sections before the keys in them, so that the more exact variable wins.
     ours.sort_by_cached_key(|(name, _)| (name.matches("__").count(), name.clone()));
     let mut errors = Vec::new();

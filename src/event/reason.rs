@@ -3,7 +3,8 @@
 use std::fmt;
 
 /// The reason on a late or dead-letter record, and the label of its counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// Behind its partition's watermark by more than the allowed lateness.
     Late,

@@ -35,8 +35,28 @@ const OWN_LINE: &[u8] = b"\r\x1b[K";
 
 fn writer() -> BoxMakeWriter {
     match std::io::stderr().is_terminal() {
-        true => BoxMakeWriter::new(|| OwnLine(std::io::stderr())),
-        false => BoxMakeWriter::new(std::io::stderr),
+        true => BoxMakeWriter::new(|| Lossy(OwnLine(std::io::stderr()))),
+        false => BoxMakeWriter::new(|| Lossy(std::io::stderr())),
+    }
+}
+
+/// Passes over what cannot be written. Who read the log may be gone; that must not end the thread that had something to say,
+/// which is what the subscriber's own complaint about it would do.
+struct Lossy<W>(W);
+
+impl<W: Write> Write for Lossy<W> {
+    fn write(&mut self, record: &[u8]) -> std::io::Result<usize> {
+        self.write_all(record).map(|()| record.len())
+    }
+
+    fn write_all(&mut self, record: &[u8]) -> std::io::Result<()> {
+        let _ = self.0.write_all(record);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
     }
 }
 

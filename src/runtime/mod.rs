@@ -2,13 +2,14 @@
 //!
 //! The model: a [`Job`] is everything a run needs, made from a configuration or by the library's builder. [`Job::run`] starts
 //! the sinks, then one timely worker a thread (and the links to other processes, by the [`Topology`]), waits for the end, and
-//! ends the sinks. One [`Control`] is seen by every thread: the first failure anywhere stops all, with its reason.
+//! ends the sinks. [`launch`] looks after several processes of a machine. One [`Control`] is seen by every thread: the first failure anywhere stops all, with its reason.
 
 mod checkpoints;
 mod control;
 mod handshake;
 mod input;
 mod job;
+pub mod launch;
 mod links;
 mod observe;
 mod panics;

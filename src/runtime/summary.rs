@@ -3,12 +3,13 @@
 use crate::event::Reason;
 use crate::sink::HubSummary;
 use crate::source::Losses;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 /// What a run came to, over the workers of this process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Events that made it into a window.
     pub events: u64,
@@ -67,6 +68,15 @@ impl Summary {
         for (reason, count) in &other.dropped {
             *self.dropped.entry(*reason).or_default() += count;
         }
+    }
+
+    /// Adds what another process did.
+    pub(super) fn add_process(&mut self, other: &Summary) {
+        self.add(other);
+        self.lost_partitions += other.lost_partitions;
+        self.lost_records += other.lost_records;
+        self.results += other.results;
+        self.elapsed = self.elapsed.max(other.elapsed);
     }
 
     /// Takes note of what was passed over at the start, by the workers of this process.

@@ -11,6 +11,7 @@ mod exit_codes;
 mod generate;
 mod interrupted;
 mod late_report;
+mod launch;
 mod memory;
 mod pages;
 mod program;

@@ -95,6 +95,35 @@ fn a_reader_that_sleeps_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn a_reader_of_the_log_that_goes_away_holds_nothing_up() {
+    let place = Place::new();
+    place.write("c.yaml", endless("[{type: file, path: r.jsonl}]"));
+    let mut command = place.command(&["--config", "c.yaml", "--log", "info,frontier=debug"]);
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut log = BufReader::new(child.stderr.take().expect("piped"));
+    log.read_line(&mut String::new()).expect("it says something");
+    drop(log);
+    let written = || std::fs::metadata(place.path("r.jsonl")).map_or(0, |file| file.len());
+    eventually("result", || if written() > 0 { Ok(()) } else { Err("nothing is written".to_owned()) });
+    let before = written();
+    eventually("further result", || if written() > before { Ok(()) } else { Err("no more is written".to_owned()) });
+    // SAFETY: kill takes two integers; the child has not been waited for, so the number is still its own.
+    assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) }, 0);
+    let begun = Instant::now();
+    let status = loop {
+        match child.try_wait().expect("a child") {
+            Some(status) => break status,
+            None if begun.elapsed() > ORDERLY => {
+                child.kill().expect("a child");
+                panic!("still running after {ORDERLY:?}");
+            }
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let place = Place::new();
     let mut live = unread(&place);

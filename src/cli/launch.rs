@@ -1,0 +1,62 @@
+//! `processor launch`.
+
+use super::arguments::{LaunchOptions, config_of};
+use super::{confirm, report, signals};
+use crate::checkpoint::StartFrom;
+use crate::config::{self, ProcessorConfig};
+use crate::error::{ExitCode, ProcessorError, ProcessorResult};
+use crate::metrics::init_logging;
+use crate::runtime::launch::{Launch, launch as look_after, local_processes, new_secret};
+use crate::runtime::{Control, Topology};
+use std::ffi::OsString;
+use std::time::Duration;
+
+/// What ends when its peers do has this long for it, after it has noticed.
+const TIME_TO_END: Duration = Duration::from_secs(10);
+
+/// Starts the processes of this machine and looks after them; prints what they came to.
+pub fn launch(options: &LaunchOptions) -> ProcessorResult<ExitCode> {
+    let path = config_of(options.config.as_deref())?;
+    let mut config = config::load(path, config::environment())?.config;
+    config.logging.json |= options.log_json;
+    let threads = options.threads.unwrap_or(config.parallelism);
+    let topology = Topology::new(threads, options.processes, 0, options.hostfile.as_deref())?;
+    let local = local_processes(topology.addresses())?;
+    let start = options.start();
+    start.check(&config)?;
+    if let (StartFrom::Anew, Some(checkpoints)) = (start.from, &config.state.checkpoint_path) {
+        confirm::begin_anew(checkpoints, options.yes)?;
+    }
+    init_logging(&config.logging)?;
+    let control = Control::new();
+    signals::stop_on_signals(&control)?;
+    let plan = Launch {
+        program: std::env::current_exe().map_err(|error| ProcessorError::io("finding this program", error))?,
+        arguments: options.of_each(path, topology.threads()),
+        first_arguments: options.of_the_first(),
+        environment: environment(&config, local.len() == topology.addresses().len())?,
+        local,
+        pages: Some(config.metrics.listen).filter(|_| config.metrics.enabled),
+        json: config.logging.json,
+        checkpoints: config.state.checkpoint_path.clone(),
+        most_restarts: options.max_restarts,
+        patience: config.cluster.failure_timeout + TIME_TO_END,
+    };
+    let launched = look_after(&plan, &control)?;
+    if let Some(summary) = &launched.summary {
+        report::end(&config, summary);
+    }
+    if launched.restarts > 0 {
+        tracing::warn!(target: "launch", "the group was started again {} times", launched.restarts);
+    }
+    Ok(launched.code)
+}
+
+/// Where all processes are children of this one, a secret that nobody else knows is theirs.
+fn environment(config: &ProcessorConfig, all_are_local: bool) -> ProcessorResult<Vec<(String, OsString)>> {
+    let has_secret = config.cluster.secret.is_some() || config.cluster.secret_file.is_some();
+    match has_secret || !all_are_local {
+        true => Ok(Vec::new()),
+        false => Ok(vec![("PROCESSOR_CLUSTER__SECRET".to_owned(), new_secret()?.into())]),
+    }
+}
