@@ -35,7 +35,7 @@ const CALLER_LIMIT: Duration = Duration::from_secs(5);
 /// The last word.
 const CONFIRMED: u8 = 1;
 /// How every hello begins; the last byte is the version of all that follows.
-const MAGIC: [u8; 8] = *b"llmproc\x02";
+const MAGIC: [u8; 8] = *b"llmproc\x03";
 const HELLO_BYTES: usize = 120;
 const BYTES: usize = 32;
 

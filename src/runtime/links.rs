@@ -2,9 +2,9 @@
 //!
 //! The model: each process listens at its own address and calls those with a lower index, again and again until they answer.
 //! Both sides prove that they know the job's secret, see [`super::handshake`]; each caller is heard out on a thread of its own, for
-//! two seconds at most: one that says nothing, or little, holds nobody up. When every pair is linked, the sockets are timely's. A
-//! [`Link`] is a socket that takes note when the other side has closed it, because timely does not tell a peer that has ended in
-//! order from one that is silent.
+//! two seconds at most: one that says nothing, or little, holds nobody up. When every pair is linked, the links are timely's. A
+//! [`Link`] takes note when the other side has closed it, because timely does not tell a peer that has ended in order from one that
+//! is silent.
 //!
 //! How it fails: whoever is not there yet is waited for, with a line in the log now and then, up to the time-out; a name that has no
 //! address yet is asked for again; a stop that is asked for meanwhile ends the waiting. What calls and is no process of this job
@@ -13,15 +13,14 @@
 
 use super::handshake::{self, Profile, Secret, Unlinked};
 use super::job::spawn;
+use super::link::Link;
 use super::{Control, Topology};
 use crate::error::{ProcessorError, ProcessorResult};
 use crossbeam_channel::{Receiver, Sender};
-use socket2::{SockRef, TcpKeepalive};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use timely::communication::allocator::zero_copy::stream::Stream;
 
 /// Between two looks at who is there.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -56,71 +55,14 @@ pub struct Departures {
 }
 
 impl Departures {
-    fn note(&self, process: usize) {
+    /// Takes note that a peer has closed its link, or that it broke.
+    pub fn note(&self, process: usize) {
         self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((process, Instant::now()));
     }
 
     /// The first peer to leave, and when.
     pub fn first(&self) -> Option<(usize, Instant)> {
         *self.first.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A socket to another process.
-#[derive(Debug)]
-pub struct Link {
-    socket: TcpStream,
-    process: usize,
-    departures: Departures,
-}
-
-impl Link {
-    /// Over a socket that is timely's from now on.
-    fn over(socket: TcpStream, process: usize, terms: &Terms, departures: Departures) -> io::Result<Self> {
-        socket.set_read_timeout(None)?;
-        socket.set_write_timeout(None)?;
-        notice_silence(&socket, terms.failure_timeout)?;
-        Ok(Self { socket, process, departures })
-    }
-}
-
-impl Read for Link {
-    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        let read = self.socket.read(space);
-        let interrupted = matches!(&read, Err(error) if error.kind() == ErrorKind::Interrupted);
-        if !space.is_empty() && !interrupted && read.as_ref().map_or(true, |count| *count == 0) {
-            self.departures.note(self.process);
-        }
-        read
-    }
-}
-
-impl Write for Link {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.socket.flush()
-    }
-}
-
-impl Stream for Link {
-    fn try_clone(&self) -> io::Result<Self> {
-        let socket = self.socket.try_clone()?;
-        Ok(Self { socket, process: self.process, departures: self.departures.clone() })
-    }
-
-    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.socket.set_nonblocking(nonblocking)
-    }
-
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        match self.socket.shutdown(how) {
-            // The peer was faster.
-            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),
-            done => done,
-        }
     }
 }
 
@@ -221,7 +163,7 @@ impl Meeting {
             self.hearing -= 1;
             match heard {
                 Ok(link) => {
-                    let process = link.process;
+                    let process = link.process();
                     self.links[process] = Some(link);
                 }
                 Err(reason) if refused < REFUSALS_AT_A_TIME => {
@@ -277,18 +219,6 @@ fn call(address: &str) -> io::Result<TcpStream> {
         }
     }
     Err(last)
-}
-
-/// Has a socket fail when the other host has not answered for so long, be it that nothing was sent to it or that what was sent is not
-/// acknowledged: a host that has lost its power or its network closes no socket.
-fn notice_silence(socket: &TcpStream, limit: Duration) -> io::Result<()> {
-    let socket = SockRef::from(socket);
-    // Seconds are what the system counts in: asked three times, the last time before the limit.
-    let pause = (limit / 4).max(Duration::from_secs(1));
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(pause).with_interval(pause).with_retries(3))?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(limit))?;
-    Ok(())
 }
 
 /// Without a secret anybody could call: then nobody but this machine is to be able to.

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::runtime::handshake::tests::{HELLO_BYTES, LISTENERS_BYTES, profile};
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::num::NonZeroUsize;
 use std::thread;
 
@@ -46,7 +48,7 @@ fn processes_find_each_other_whatever_calls_besides() {
     TcpStream::connect(&addresses[0]).unwrap().write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
     let others = [2, 1].map(|process| link(topology(2, process, &addresses), &control));
     let linked = |found: ProcessorResult<Option<Vec<Option<Link>>>>| -> Vec<Option<usize>> {
-        found.unwrap().unwrap().iter().map(|link| link.as_ref().map(|link| link.process)).collect()
+        found.unwrap().unwrap().iter().map(|link| link.as_ref().map(|link| link.process())).collect()
     };
     assert_eq!(linked(first.join().unwrap()), [None, Some(1), Some(2)]);
     let [third, second] = others.map(|other| linked(other.join().unwrap()));
@@ -112,8 +114,8 @@ fn forms_in_spite_of(hostile: impl FnOnce(&str)) {
     hostile(&addresses[0]);
     let begun = Instant::now();
     let second = connect_to_all(&topology(1, 1, &addresses), &control).unwrap().unwrap();
-    assert_eq!((second[0].as_ref().unwrap().process, second[1].is_none()), (0, true));
-    assert_eq!(first.join().unwrap().unwrap().unwrap()[1].as_ref().unwrap().process, 1);
+    assert_eq!((second[0].as_ref().unwrap().process(), second[1].is_none()), (0, true));
+    assert_eq!(first.join().unwrap().unwrap().unwrap()[1].as_ref().unwrap().process(), 1);
     assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
 }
 

@@ -10,6 +10,7 @@ mod handshake;
 mod input;
 mod job;
 pub mod launch;
+mod link;
 mod links;
 mod observe;
 mod panics;

@@ -2,10 +2,12 @@
 //!
 //! The model: timely's worker threads each run [`worker::run`]; a worker that fails or panics fails the run, so that the others
 //! end too. How it fails: a peer whose link breaks fails the run at once; a peer that has ended in order fails it when this
-//! process still has work a moment later, because that peer's share of it is gone.
+//! process still has work a moment later, because that peer's share of it is gone; and so does a peer of which nothing is heard,
+//! although a process that runs sends a pulse.
 
 use super::handshake::{self, Profile, Secret};
 use super::job::{Running, spawn};
+use super::link::Silence;
 use super::links::{self, Departures, Terms};
 use super::{Summary, Topology, panics, worker};
 use crate::config::ClusterConfig;
@@ -42,20 +44,22 @@ impl Running {
             })
             .map_err(|error| ProcessorError::Runtime(format!("cannot start the workers: {error}")))?;
         match links {
-            Some(links) => self.join_with_links(topology, guards, links, &departures),
+            Some(Linked { links, silences }) => {
+                self.join_with_links(guards, links, Peers { topology, departures, silences });
+            }
             None => drop(guards),
         }
         let total = total.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(total)
     }
 
-    /// What the workers talk to each other by, and what keeps the links to other processes. `None` where the end was asked for
-    /// before the processes had found each other.
+    /// What the workers talk to each other by, what keeps the links to other processes, and what tells whether those run. `None`
+    /// where the end was asked for before the processes had found each other.
     fn allocators(
         &self,
         topology: &Topology,
         departures: &Departures,
-    ) -> ProcessorResult<Option<(Vec<AllocatorBuilder>, Option<CommsGuard>)>> {
+    ) -> ProcessorResult<Option<(Vec<AllocatorBuilder>, Option<Linked>)>> {
         let failed = |error: String| ProcessorError::Runtime(format!("cannot start the workers: {error}"));
         if !topology.is_cluster() {
             let communication = match self.threads {
@@ -67,13 +71,14 @@ impl Running {
         }
         let terms = self.terms(topology)?;
         let Some(links) = links::connect(topology, &terms, self.control(), departures)? else { return Ok(None) };
+        let silences = links.iter().flatten().map(|link| (link.process(), Silence::of(link.pulses()))).collect();
         panics::watch_links(self.control());
         let hooks = timely::communication::Hooks::default();
         let within = ProcessBuilder::new_typed_vector(self.threads, hooks.refill.clone(), hooks.spill.clone());
         let (allocators, guard) =
             initialize_networking_from_sockets(within, links, topology.process().index, self.threads, hooks)
                 .map_err(|error| failed(error.to_string()))?;
-        Ok(Some((allocators.into_iter().map(AllocatorBuilder::Tcp).collect(), Some(guard))))
+        Ok(Some((allocators.into_iter().map(AllocatorBuilder::Tcp).collect(), Some(Linked { links: guard, silences }))))
     }
 
     /// What the processes of the job have in common, and which of them this is.
@@ -115,14 +120,14 @@ impl Running {
     /// goes on, cannot be joined: they are left to the process's end.
     fn join_with_links(
         &self,
-        topology: &Topology,
         guards: timely::communication::WorkerGuards<()>,
         links: CommsGuard,
-        departures: &Departures,
+        mut peers: Peers<'_>,
     ) {
         while !self.control().has_failed() && self.ended.load(Ordering::SeqCst) < self.threads {
             std::thread::sleep(JOIN_PAUSE);
-            self.look_for_departures(topology, departures);
+            self.look_for_departures(&peers);
+            self.look_for_silence(&mut peers);
         }
         if self.control().has_failed() {
             std::mem::forget((guards, links));
@@ -140,13 +145,48 @@ impl Running {
     }
 
     /// A peer that has ended in order while this process still has work was stopped alone: what it had is missing here.
-    fn look_for_departures(&self, topology: &Topology, departures: &Departures) {
-        if let Some((process, since)) = departures.first()
+    fn look_for_departures(&self, peers: &Peers<'_>) {
+        if let Some((process, since)) = peers.departures.first()
             && since.elapsed() > DEPARTURE_LIMIT
             && !self.control().is_stopping()
         {
-            let address = &topology.addresses()[process];
+            let address = &peers.topology.addresses()[process];
             self.control().fail(ProcessorError::PeerLost(format!("process {process} ({address}) has ended")));
         }
     }
+
+    /// A peer that does not run, or whose host is gone, keeps all from going on. Where one has ended there is nothing to hear.
+    fn look_for_silence(&self, peers: &mut Peers<'_>) {
+        if peers.departures.first().is_some() {
+            return;
+        }
+        let limit = self.job.config.cluster.failure_timeout;
+        for (process, silence) in &mut peers.silences {
+            if silence.look() < limit {
+                continue;
+            }
+            let address = &peers.topology.addresses()[*process];
+            self.control().fail(ProcessorError::PeerLost(format!(
+                "nothing was heard of process {process} ({address}) for {} s (cluster.failure_timeout): it is stopped, or its host \
+                 cannot be reached",
+                limit.as_secs_f64()
+            )));
+        }
+    }
+}
+
+/// Which peers do not speak, and for how long.
+type Silences = Vec<(usize, Silence)>;
+
+/// The links to the other processes.
+struct Linked {
+    links: CommsGuard,
+    silences: Silences,
+}
+
+/// The other processes, while the workers are at work.
+struct Peers<'a> {
+    topology: &'a Topology,
+    departures: Departures,
+    silences: Silences,
 }

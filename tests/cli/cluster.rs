@@ -3,7 +3,7 @@
 use super::program::{Live, Place, config, eventually};
 use std::io::Read;
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The orderly end takes less than this, and so does the end of those who are left.
 pub const ORDERLY: Duration = Duration::from_secs(10);
@@ -88,6 +88,39 @@ fn one_that_is_killed_takes_the_other_down_whether_that_is_stopping_or_not() {
         assert!(!err.contains("panicked"), "{err}");
         let _ = killed.end_within(ORDERLY);
     }
+}
+
+#[test]
+fn one_that_does_not_run_is_noticed_and_one_that_was_away_for_a_moment_is_not() {
+    let place = Place::new();
+    hostfile(&place);
+    let endless = config("{type: generator, rate: 3000, disorder_secs: 0}", "[{type: file, path: r.jsonl}]")
+        .replace("size: 1m", "size: 100ms")
+        .replace("max_out_of_orderness: 10s", "max_out_of_orderness: 0s");
+    place.write("c.yaml", endless + "  cluster: {failure_timeout: 4s}\n");
+    let [mut left, mut stopped] = [start(&place, 0, 1), start(&place, 1, 1)];
+    let written = || std::fs::metadata(place.path("r.jsonl")).map_or(0, |file| file.len());
+    let wait_for_more = || {
+        let before = written();
+        eventually("further result", || if written() > before { Ok(()) } else { Err(left.err()) });
+    };
+    wait_for_more();
+    stopped.signal(libc::SIGSTOP);
+    std::thread::sleep(Duration::from_secs(2));
+    stopped.signal(libc::SIGCONT);
+    std::thread::sleep(Duration::from_secs(3));
+    wait_for_more();
+    stopped.signal(libc::SIGSTOP);
+    let begun = Instant::now();
+    let (code, err) = left.end_within(Duration::from_secs(4) + ORDERLY);
+    let took = begun.elapsed();
+    assert_eq!(code, Some(75), "{err}");
+    assert!(err.contains("peer lost: nothing was heard of process 1 (127.0.0.1:"), "{err}");
+    assert!(took > Duration::from_secs(3), "{took:?}");
+    stopped.signal(libc::SIGCONT);
+    let (code, err) = stopped.end_within(ORDERLY);
+    assert_eq!(code, Some(75), "{err}");
+    assert!(!err.contains("panicked"), "{err}");
 }
 
 #[test]
