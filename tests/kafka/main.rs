@@ -1,6 +1,7 @@
 //! Everything that needs a real Apache Kafka, in one binary, so that the tests share one broker: those that stop or stall a
 //! broker start their own.
 
+mod cluster_crashes;
 mod commits;
 mod crashes;
 mod events;

@@ -207,11 +207,16 @@ impl Story {
         (0..processes).map(start).collect()
     }
 
-    /// Waits until everything that was fed has come out, and ends the job.
-    pub fn finish(&self, mut program: Program) {
+    /// Waits until everything that was fed has come out.
+    pub fn wait_for_last_windows(&self, program: &mut Program) {
         program.wait_until("the last windows", |program| {
             program.metric("frontier_seconds", &[("operator", "sink")]) >= (BASE / 1_000 + 86_000) as f64
         });
+    }
+
+    /// Waits until everything that was fed has come out, and ends the job.
+    pub fn finish(&self, mut program: Program) {
+        self.wait_for_last_windows(&mut program);
         let ended = program.stop();
         assert_eq!(ended.code, Some(0), "{}", ended.log);
     }
