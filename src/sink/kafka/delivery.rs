@@ -67,8 +67,17 @@ pub(super) struct Delivery {
 pub(super) struct Reports {
     failure: Mutex<Option<Failure>>,
     notice: Mutex<Option<String>>,
-    /// The offset of the first record that was delivered into each partition; `None` where nobody asks.
-    first: Mutex<Option<BTreeMap<i32, i64>>>,
+    /// Where records were delivered; `None` where nobody asks.
+    places: Mutex<Option<Places>>,
+}
+
+/// Where records were delivered.
+#[derive(Default)]
+pub(super) struct Places {
+    /// The offset of the first in each partition.
+    pub first: BTreeMap<i32, i64>,
+    /// The partition of each, by position.
+    pub partitions: BTreeMap<usize, i32>,
 }
 
 /// The first record, by position, that was not delivered.
@@ -91,22 +100,24 @@ impl Reports {
     }
 
     /// Forgets where records were delivered, and begins to note it.
-    pub fn note_first_offsets(&self) {
-        if let Ok(mut first) = self.first.lock() {
-            *first = Some(BTreeMap::new());
+    pub fn note_places(&self) {
+        if let Ok(mut places) = self.places.lock() {
+            *places = Some(Places::default());
         }
     }
 
-    /// The offset of the first record that was delivered into each partition since the last call. One that the broker did not tell
-    /// is missing.
-    pub fn take_first_offsets(&self) -> BTreeMap<i32, i64> {
-        self.first.lock().ok().and_then(|mut first| first.as_mut().map(std::mem::take)).unwrap_or_default()
+    /// Where records were delivered since the last call.
+    pub fn take_places(&self) -> Places {
+        self.places.lock().ok().and_then(|mut places| places.as_mut().map(std::mem::take)).unwrap_or_default()
     }
 
-    fn delivered(&self, partition: i32, offset: i64) {
-        let Ok(mut first) = self.first.lock() else { return };
-        if let Some(first) = first.as_mut().filter(|_| offset >= 0) {
-            first.entry(partition).and_modify(|first| *first = offset.min(*first)).or_insert(offset);
+    fn delivered(&self, position: usize, partition: i32, offset: i64) {
+        let Ok(mut places) = self.places.lock() else { return };
+        let Some(places) = places.as_mut() else { return };
+        places.partitions.insert(position, partition);
+        // One that was sent twice may come without an offset.
+        if offset >= 0 {
+            places.first.entry(partition).and_modify(|first| *first = offset.min(*first)).or_insert(offset);
         }
     }
 
@@ -140,7 +151,7 @@ impl ProducerContext for Reports {
     fn delivery(&self, result: &DeliveryResult<'_>, position: usize) {
         match result {
             Ok(message) => {
-                self.delivered(message.partition(), message.offset());
+                self.delivered(position, message.partition(), message.offset());
                 if let Ok(mut notice) = self.notice.lock() {
                     *notice = None;
                 }

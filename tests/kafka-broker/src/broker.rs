@@ -194,7 +194,15 @@ impl Broker {
         let end = |isolation: &str| {
             let consumer: BaseConsumer =
                 self.client().set("group.id", "ends").set("isolation.level", isolation).create().expect("a consumer");
-            consumer.fetch_watermarks(topic, partition, START_PATIENCE).expect("the broker answers").1
+            let until = Instant::now() + START_PATIENCE;
+            loop {
+                match consumer.fetch_watermarks(topic, partition, START_PATIENCE) {
+                    Ok((_, end)) => return end,
+                    // A broker that has just begun does not lead its partitions yet.
+                    Err(error) if Instant::now() > until => panic!("{topic}[{partition}]: {error}"),
+                    Err(_) => std::thread::sleep(Duration::from_millis(50)),
+                }
+            }
         };
         (end("read_committed"), end("read_uncommitted"))
     }

@@ -8,7 +8,7 @@
 //! The transactional id is `<job>-<sink>-<process>`, the same at every start. [`ResultSink::recover`]
 //! 1. reads the markers and refuses to start where they forbid it, before anybody is disturbed;
 //! 2. takes its own transactional id and those of the shards that it takes over: whoever runs with one of them is fenced, and
-//!    what it has left open is aborted, also where the broker has forgotten to (see `unfinished`);
+//!    what it has left open is aborted, also where the broker has forgotten to (see `repair`);
 //! 3. reads the markers again, to the end, and decides: this time nothing can come in between;
 //! 4. writes its own first marker for each of these shards, which says that they are its own from now on;
 //! 5. reads the markers once more: where a start that no manifest knows of has written one as a further shard, it goes back to 2;
@@ -27,8 +27,10 @@ mod config;
 mod marker;
 mod producer;
 mod progress;
+mod reach;
+mod repair;
 mod shard;
-mod unfinished;
+mod undecided;
 mod waiting;
 
 pub(super) use chunk::Chunk;
@@ -38,7 +40,8 @@ use super::producer_config;
 use super::results::{encode_record, record_headers};
 use crate::checkpoint::failpoint;
 use crate::checkpoint::protocol::{
-    Delivered, Markers, OutboxFingerprint, RunId, Undelivered, all_ready, plan_recovery, refuses_start, strangers,
+    Delivered, Marker, Markers, OutboxFingerprint, RunId, Undelivered, all_ready, plan_recovery, refuses_start,
+    strangers,
 };
 use crate::config::ProducerConfig;
 use crate::error::{ProcessorError, ProcessorResult};
@@ -47,7 +50,8 @@ use crate::time::Epoch;
 use chunk::{ChunkWriter, Origin};
 use config::{reading_config, transactional_config};
 use progress::{ProgressTopic, UpTo};
-use shard::{ShardDelivery, Start, refused, settle, transactional_id};
+use repair::repair;
+use shard::{ShardDelivery, Start, refused, transactional_id};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
@@ -174,7 +178,10 @@ impl TransactionalResults {
                 fenced.insert(shard);
                 deliveries.push(delivery);
             }
-            settle(&mut deliveries, &self.progress, &context)?;
+            let find = |shard: Shard, marker: &Marker| {
+                outboxes.get(&shard).map_or(Ok(None), |held| held.chunk_of(shard, marker))
+            };
+            repair(&mut deliveries, &find, &self.config.result_topic, &self.progress, &context)?;
             markers = self.progress.read(&context, UpTo::End)?;
             let held = new.iter().filter_map(|shard| Some((*shard, outboxes.get(shard)?.held()))).collect();
             let plan = plan_recovery(own, recovery.restored, publisher, &held, &markers)
@@ -381,6 +388,19 @@ impl Gathered {
 }
 
 impl Outbox {
+    /// The chunk that was sent with a marker, where it is one of these.
+    fn chunk_of(&self, shard: Shard, marker: &Marker) -> ProcessorResult<Option<Chunk<'_>>> {
+        let sent = marker.delivered.filter(|delivered| Some(delivered.epoch) == self.epoch);
+        let Some(sent) = sent.filter(|sent| sent.outbox == OutboxFingerprint::of(&self.chunks)) else {
+            return Ok(None);
+        };
+        let position = (sent.chunks as usize).checked_sub(1);
+        let Some((position, bytes)) = position.and_then(|position| Some((position, self.chunks.get(position)?))) else {
+            return Ok(None);
+        };
+        read_chunk(bytes, shard, sent.epoch, position).map(Some)
+    }
+
     fn held(&self) -> Undelivered {
         let outbox = OutboxFingerprint::of(&self.chunks);
         Undelivered { chunks: self.chunks.len() as u32, outbox, after: self.after }

@@ -10,7 +10,7 @@
 use super::super::delivery::{Reports, create};
 use super::chunk::Chunk;
 use super::progress::PARTITION;
-use super::unfinished::{FIRST_HEADER, Reach, Unfinished};
+use super::reach::{ABORTED, Aborted, RECORDS, Reach, encode};
 use super::waiting::{PAUSE, answered, rest, wait_for_broker};
 use crate::checkpoint::failpoint;
 use crate::error::{ProcessorError, ProcessorResult};
@@ -19,6 +19,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How long one call of librdkafka may take before it is asked again.
@@ -42,6 +43,13 @@ pub(super) struct Sent {
     pub reach: Reach,
     /// The offset of the marker; `None` where the broker did not tell.
     pub marker: Option<i64>,
+}
+
+/// Which of a transaction's records are sent again: those that it had in some partitions.
+#[derive(Clone, Copy)]
+pub(super) struct Again<'a> {
+    pub reach: &'a Reach,
+    pub lost: &'a BTreeSet<i32>,
 }
 
 /// Why a transaction was not committed, as far as is known.
@@ -122,35 +130,51 @@ impl ShardProducer {
         self.producer = None;
     }
 
-    /// One transaction: the records of `chunk`, then the marker. After an error the id must be taken again. Returns where they are.
+    /// One transaction: the records of `chunk`, or those of them that `again` names, then the marker. After an error the id must be
+    /// taken again. Returns where they are.
     pub fn transact(
         &self,
         chunk: Option<&Chunk<'_>>,
+        again: Option<Again<'_>>,
         marker: &MarkerRecord<'_>,
         context: &SinkContext,
     ) -> Result<Sent, Setback> {
         let transaction = self.begin(context)?;
         failpoint("transaction_begun");
-        let sent = transaction.send(chunk, marker).inspect_err(|_| transaction.take_back())?;
+        let sent = transaction.send(chunk, again, marker).inspect_err(|_| transaction.take_back())?;
         failpoint("commit_sent");
         transaction.commit()?;
         failpoint("commit_answered");
         Ok(sent)
     }
 
-    /// A transaction with a record in each partition of `unfinished`, aborted: it takes what is open there with it. The marker's
-    /// partition is the last, so that the marker stays undecided until all is done.
-    pub fn abort_with(&self, unfinished: &Unfinished, topic: &str, context: &SinkContext) -> Result<(), Setback> {
+    /// A transaction with a record in each of these partitions, aborted: it takes what is open there with it. The sign of that, with
+    /// the key of `sign` and no value, is there before anything else.
+    pub fn abort_with(
+        &self,
+        what: &Aborted,
+        (topic, open): (&str, &[i32]),
+        sign: &MarkerRecord<'_>,
+        context: &SinkContext,
+    ) -> Result<Sent, Setback> {
         let transaction = self.begin(context)?;
-        let key = &unfinished.key[..];
-        let of = |topic, partition| BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, 0).partition(partition);
-        for &partition in unfinished.reach.first.keys() {
-            transaction.enqueue(of(&unfinished.reach.topic, partition).key(key))?;
+        let of = |topic, partition| {
+            BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, 0).partition(partition).key(&sign.key[..])
+        };
+        let reports = transaction.producer.context();
+        reports.note_places();
+        let header = encode(what);
+        let headers = OwnedHeaders::new().insert(Header { key: ABORTED, value: Some(&header) });
+        transaction.enqueue(of(sign.topic, PARTITION).headers(headers))?;
+        transaction.settle()?;
+        let marker = reports.take_places().first.remove(&PARTITION);
+        for &partition in open {
+            transaction.enqueue(of(topic, partition))?;
         }
         transaction.settle()?;
-        transaction.enqueue(of(topic, PARTITION).key(key))?;
-        transaction.settle()?;
-        transaction.abort()
+        let reach = Reach { topic: topic.to_owned(), first: reports.take_places().first, partitions: Vec::new() };
+        transaction.abort()?;
+        Ok(Sent { reach, marker })
     }
 
     fn begin<'a>(&'a self, context: &'a SinkContext) -> Result<Transaction<'a>, Setback> {
@@ -189,33 +213,54 @@ struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    fn send(&self, chunk: Option<&Chunk<'_>>, marker: &MarkerRecord<'_>) -> Result<Sent, Setback> {
+    fn send(
+        &self,
+        chunk: Option<&Chunk<'_>>,
+        again: Option<Again<'_>>,
+        marker: &MarkerRecord<'_>,
+    ) -> Result<Sent, Setback> {
         let reports = self.producer.context();
-        reports.note_first_offsets();
+        reports.note_places();
         if let Some(chunk) = chunk {
-            let mut headers = OwnedHeaders::new_with_capacity(chunk.headers.len());
-            for (name, value) in &chunk.headers {
-                headers = headers.insert(Header { key: name, value: value.as_deref() });
-            }
-            for (position, (key, value)) in chunk.records.iter().enumerate() {
-                let record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(chunk.topic, position);
-                let mut record = record.key(*key).headers(headers.clone());
-                record.payload = *value;
-                self.enqueue(record)?;
-            }
-            self.settle()?;
+            self.send_records(chunk, again)?;
         }
         failpoint("outbox_sent");
+        let places = reports.take_places();
+        let reach = match again {
+            Some(Again { reach, lost }) => reach.with(lost, places.first),
+            None => {
+                let topic = chunk.map_or("", |chunk| chunk.topic).to_owned();
+                Reach { topic, first: places.first, partitions: places.partitions.into_values().collect() }
+            }
+        };
+        let header = encode(&reach);
+        let headers = OwnedHeaders::new().insert(Header { key: RECORDS, value: Some(&header) });
         let position = chunk.map_or(0, |chunk| chunk.records.len());
-        let topic = chunk.map_or("", |chunk| chunk.topic).to_owned();
-        let reach = Reach { topic, first: reports.take_first_offsets() };
-        let header = reach.encode();
-        let headers = OwnedHeaders::new().insert(Header { key: FIRST_HEADER, value: Some(&header) });
         let record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(marker.topic, position).headers(headers);
         self.enqueue(record.partition(PARTITION).key(&marker.key[..]).payload(&marker.value[..]))?;
         self.settle()?;
         failpoint("marker_sent");
-        Ok(Sent { reach, marker: reports.take_first_offsets().remove(&PARTITION) })
+        Ok(Sent { reach, marker: reports.take_places().first.remove(&PARTITION) })
+    }
+
+    fn send_records(&self, chunk: &Chunk<'_>, again: Option<Again<'_>>) -> Result<(), Setback> {
+        let mut headers = OwnedHeaders::new_with_capacity(chunk.headers.len());
+        for (name, value) in &chunk.headers {
+            headers = headers.insert(Header { key: name, value: value.as_deref() });
+        }
+        for (position, (key, value)) in chunk.records.iter().enumerate() {
+            let record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(chunk.topic, position);
+            let mut record = record.key(*key).headers(headers.clone());
+            if let Some(Again { reach, lost }) = again {
+                match reach.partitions.get(position) {
+                    Some(partition) if lost.contains(partition) => record = record.partition(*partition),
+                    _ => continue,
+                }
+            }
+            record.payload = *value;
+            self.enqueue(record)?;
+        }
+        self.settle()
     }
 
     /// Gives the producer a record, when it has room.

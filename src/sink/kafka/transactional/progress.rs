@@ -8,7 +8,7 @@
 use super::super::delivery::Reports;
 use super::marker::{decode_key, decode_value};
 use super::waiting::{PAUSE, answered, rest, wait_for_broker};
-use crate::checkpoint::protocol::Markers;
+use crate::checkpoint::protocol::{Marker, Markers};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::sink::SinkContext;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
@@ -45,6 +45,8 @@ pub(super) struct ProgressTopic {
     client: ClientConfig,
     /// For questions about what is committed: kept, as they are asked at each commit.
     committed: OnceCell<BaseConsumer<Reports>>,
+    /// The same about what is there.
+    uncommitted: OnceCell<BaseConsumer<Reports>>,
 }
 
 /// An attempt that did not work.
@@ -68,7 +70,13 @@ impl From<ProcessorError> for Failed {
 
 impl ProgressTopic {
     pub fn new(job: &str, client: ClientConfig) -> Self {
-        ProgressTopic { job: job.to_owned(), topic: format!("{job}-progress"), client, committed: OnceCell::new() }
+        ProgressTopic {
+            job: job.to_owned(),
+            topic: format!("{job}-progress"),
+            client,
+            committed: OnceCell::new(),
+            uncommitted: OnceCell::new(),
+        }
     }
 
     pub fn name(&self) -> &str {
@@ -143,26 +151,31 @@ impl ProgressTopic {
 
     /// The reader of committed records that is kept.
     pub(super) fn committed_reader(&self) -> Result<&BaseConsumer<Reports>, Failed> {
-        if let Some(reader) = self.committed.get() {
+        self.kept(&self.committed, "read_committed")
+    }
+
+    /// The reader of all records that is kept.
+    pub(super) fn uncommitted_reader(&self) -> Result<&BaseConsumer<Reports>, Failed> {
+        self.kept(&self.uncommitted, "read_uncommitted")
+    }
+
+    fn kept<'a>(
+        &self,
+        kept: &'a OnceCell<BaseConsumer<Reports>>,
+        isolation: &str,
+    ) -> Result<&'a BaseConsumer<Reports>, Failed> {
+        if let Some(reader) = kept.get() {
             return Ok(reader);
         }
-        let reader = self.reader("read_committed")?;
+        let reader = self.reader(isolation)?;
         self.connect(&reader)?;
-        Ok(self.committed.get_or_init(|| reader))
+        Ok(kept.get_or_init(|| reader))
     }
 
     /// Has a reader find the partition's broker at once: otherwise it takes a second.
     fn connect(&self, reader: &BaseConsumer<Reports>) -> Result<(), Failed> {
         reader.fetch_metadata(Some(&self.topic), ANSWER_TIMEOUT)?;
         Ok(())
-    }
-
-    /// The offset after the last record, whatever becomes of it.
-    pub(super) fn end(&self) -> Result<i64, Failed> {
-        let reader = self.reader("read_uncommitted")?;
-        self.connect(&reader)?;
-        let (_, end) = reader.fetch_watermarks(&self.topic, PARTITION, ANSWER_TIMEOUT)?;
-        Ok(end)
     }
 
     fn read_once(&self, context: &SinkContext) -> Result<Markers, Failed> {
@@ -225,6 +238,11 @@ impl ProgressTopic {
             self.topic,
             self.servers(),
         ))
+    }
+
+    /// The marker that a record of this offset has as its value.
+    pub(super) fn marker(&self, offset: i64, value: &[u8]) -> ProcessorResult<Marker> {
+        decode_value(value).map_err(|reason| self.no_marker(offset, &reason))
     }
 
     fn take(&self, message: &impl Message, markers: &mut Markers) -> Result<(), Failed> {

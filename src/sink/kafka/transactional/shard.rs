@@ -4,7 +4,7 @@ use super::chunk::Chunk;
 use super::marker::{encode_key, encode_value};
 use super::producer::{MarkerRecord, Setback, ShardProducer};
 use super::progress::{ProgressTopic, UpTo};
-use super::unfinished::{Settlement, Unfinished};
+use super::repair::repair;
 use super::waiting::{PAUSE, rest};
 use crate::checkpoint::protocol::{
     AfterDoubt, Delivered, Marker, Markers, Refusal, RunId, after_doubt, lost, superseded,
@@ -51,38 +51,18 @@ impl ShardDelivery {
         self.known.and_then(|marker| marker.delivered)
     }
 
-    /// Ends what others have open as this shard, and keeps them from doing more; see also [`settle`].
+    /// Ends what others have open as this shard, and keeps them from doing more; see also [`repair`].
     pub fn fence(&mut self, context: &SinkContext) -> ProcessorResult<()> {
         self.producer.fence(context)
     }
 
-    /// Ends a transaction that the broker has forgotten.
-    fn finish(
-        &mut self,
-        unfinished: &Unfinished,
-        progress: &ProgressTopic,
-        context: &SinkContext,
-    ) -> ProcessorResult<()> {
-        let how = progress.settlement(unfinished, context)?;
-        tracing::warn!(
-            target: "sink", shard = %self.shard, ?how,
-            "a transaction was left open in topic `{}`, and the broker knows of none: it is ended now", progress.name()
-        );
-        let result = match how {
-            Settlement::Abort => self.producer.abort_with(unfinished, progress.name(), context),
-            Settlement::Commit => {
-                let (key, value) = (self.key.clone(), unfinished.value.clone());
-                self.producer.transact(None, &MarkerRecord { topic: progress.name(), key, value }, context).map(drop)
-            }
-        };
-        match result {
-            Ok(()) => Ok(()),
-            Err(Setback::Ended(error)) => Err(error),
-            Err(Setback::Refused(reason) | Setback::Doubt(reason)) => {
-                context.failed_attempt(reason);
-                self.producer.fence(context)
-            }
-        }
+    /// The key of its markers.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    pub fn producer(&self) -> &ShardProducer {
+        &self.producer
     }
 
     /// Writes this start's first marker, which says what `last`, the shard's marker since it was fenced, says.
@@ -132,7 +112,7 @@ impl ShardDelivery {
         }
         loop {
             let record = MarkerRecord { topic: progress.name(), key: self.key.clone(), value: encode_value(&marker) };
-            let sent = self.producer.transact(chunk, &record, context);
+            let sent = self.producer.transact(chunk, None, &record, context);
             let result = match sent {
                 Ok(sent) => progress.is_ended(&sent.reach, sent.marker, context)?.map_err(Setback::Doubt),
                 Err(setback) => Err(setback),
@@ -145,7 +125,7 @@ impl ShardDelivery {
                     return Err(ProcessorError::Kafka(reason));
                 }
                 Err(Setback::Doubt(reason)) => {
-                    if self.clear_up(&marker, &reason, progress, context)? {
+                    if self.clear_up(&marker, chunk, &reason, progress, context)? {
                         break;
                     }
                 }
@@ -160,6 +140,7 @@ impl ShardDelivery {
     fn clear_up(
         &mut self,
         sending: &Marker,
+        chunk: Option<&Chunk<'_>>,
         reason: &str,
         progress: &ProgressTopic,
         context: &SinkContext,
@@ -181,7 +162,9 @@ impl ShardDelivery {
             }
         }
         self.producer.fence(context)?;
-        settle(std::slice::from_mut(self), progress, context)?;
+        let results = chunk.map_or("", |chunk| chunk.topic);
+        let find = |_: Shard, marker: &Marker| Ok(chunk.filter(|_| marker == sending).cloned());
+        repair(std::slice::from_mut(self), &find, results, progress, context)?;
         let found = progress.read(context, UpTo::End)?;
         match after_doubt(self.shard, self.known.as_ref(), sending, found.get(&self.shard)) {
             AfterDoubt::Delivered => Ok(true),
@@ -195,21 +178,6 @@ impl ShardDelivery {
         let error = refused(&refusal);
         self.lost = Some(refusal);
         error
-    }
-}
-
-/// Ends what the broker has left open of shards that are fenced. It takes all of them: one may stand before another.
-pub(super) fn settle(
-    shards: &mut [ShardDelivery],
-    progress: &ProgressTopic,
-    context: &SinkContext,
-) -> ProcessorResult<()> {
-    loop {
-        let keys: Vec<&[u8]> = shards.iter().map(|shard| &shard.key[..]).collect();
-        let Some(unfinished) = progress.unfinished(&keys, context)? else { return Ok(()) };
-        if let Some(shard) = shards.iter_mut().find(|shard| shard.key == unfinished.key) {
-            shard.finish(&unfinished, progress, context)?;
-        }
     }
 }
 
