@@ -24,7 +24,7 @@ test: setup-tests ## all tests, with a real Apache Kafka (fetched through Maven 
 test-long: setup-tests ## all tests, the randomized ones with many more cases
 	@LONG_TESTS=1 scripts/test.sh
 
-lint: setup ## formatting, clippy with warnings as errors, licences and advisories of the dependencies
+lint: setup ## formatting, clippy with warnings as errors, licences and advisories of the dependencies, the steps of the image
 	@scripts/lint.sh
 
 bench: setup-tests ## measure against the floors; a table at the end (ONLY=kafka: these lines alone)
