@@ -39,4 +39,6 @@ echo "lint: cargo deny" >&2
 install_deny
 cargo deny --log-level error check bans licenses sources
 check_advisories
+echo "lint: what the image is built of" >&2
+scripts/deploy-check.sh
 echo "lint: all is well"

@@ -22,6 +22,7 @@ pub fn launch(options: &LaunchOptions) -> ProcessorResult<ExitCode> {
     let threads = options.threads.unwrap_or(config.parallelism);
     let topology = Topology::new(threads, options.processes, 0, options.hostfile.as_deref())?;
     let local = local_processes(topology.addresses())?;
+    can_listen(&config, local.len())?;
     let start = options.start();
     start.check(&config)?;
     if let (StartFrom::Anew, Some(checkpoints)) = (start.from, &config.state.checkpoint_path) {
@@ -50,6 +51,17 @@ pub fn launch(options: &LaunchOptions) -> ProcessorResult<ExitCode> {
         tracing::warn!(target: "launch", "the group was started again {} times", launched.restarts);
     }
     Ok(launched.code)
+}
+
+/// Several processes cannot all listen at one address.
+fn can_listen(config: &ProcessorConfig, processes: usize) -> ProcessorResult<()> {
+    match config.cluster.listen {
+        Some(listen) if processes > 1 => Err(ProcessorError::Config(format!(
+            "cluster.listen is {listen}, and {processes} processes are to be launched here, which cannot all listen there; without it \
+             each listens at its own line of the hostfile"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Where all processes are children of this one, a secret that nobody else knows is theirs.

@@ -95,6 +95,8 @@ pub struct ClusterConfig {
     pub secret: Option<SharedSecret>,
     /// The file that holds it, instead.
     pub secret_file: Option<PathBuf>,
+    /// Where a process listens for the others; without it at its own line of the hostfile.
+    pub listen: Option<SocketAddr>,
     /// How long they wait for one another.
     pub connect_timeout: Duration,
     /// After how long without an answer another host counts as lost.

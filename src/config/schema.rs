@@ -57,6 +57,7 @@ pub(super) const KEYS: &[Known] = &[
     key("cluster", Section),
     key("cluster.secret", Scalar),
     key("cluster.secret_file", Scalar),
+    key("cluster.listen", Scalar),
     key("cluster.connect_timeout", SECS),
     key("cluster.failure_timeout", SECS),
     key("source", Choice),

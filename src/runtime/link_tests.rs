@@ -6,7 +6,7 @@ const FAILURE: Duration = Duration::from_millis(1_000);
 
 fn terms() -> Terms {
     let profile = Profile { process: 0, processes: 2, threads: 1, build: [0; 32], job: [0; 32] };
-    Terms { profile, secret: Secret::default(), connect_timeout: FAILURE, failure_timeout: FAILURE }
+    Terms { profile, secret: Secret::default(), listen: None, connect_timeout: FAILURE, failure_timeout: FAILURE }
 }
 
 fn sockets() -> [TcpStream; 2] {

@@ -1,6 +1,6 @@
 //! The links between the processes of a job.
 //!
-//! The model: each process listens at its own address and calls those with a lower index, again and again until they answer.
+//! The model: each process listens at its own address, or where the configuration says, and calls those with a lower index, again and again until they answer.
 //! Both sides prove that they know the job's secret, see [`super::handshake`]; each caller is heard out on a thread of its own, for
 //! two seconds at most: one that says nothing, or little, holds nobody up. When every pair is linked, the links are timely's. A
 //! [`Link`] takes note when the other side has closed it, because timely does not tell a peer that has ended in order from one that
@@ -42,6 +42,8 @@ pub struct Terms {
     pub profile: Profile,
     /// What they know and others do not; empty for processes of one machine.
     pub secret: Secret,
+    /// Where this process listens, where that is not its address: its name may have no address yet, or be somebody else's for others.
+    pub listen: Option<SocketAddr>,
     /// How long they wait for one another.
     pub connect_timeout: Duration,
     /// After how long without an answer another host counts as lost.
@@ -74,8 +76,8 @@ pub fn connect(
     departures: &Departures,
 ) -> ProcessorResult<Option<Vec<Option<Link>>>> {
     let mut meeting = Meeting::begin(topology, terms, departures)?;
-    let own = &meeting.addresses[topology.process().index];
-    tracing::info!(target: "processor", "waiting for the other processes of the job, on {own}");
+    let on = &meeting.on;
+    tracing::info!(target: "processor", "waiting for the other processes of the job, on {on}");
     let begun = Instant::now();
     let mut say = begun + SAY_AGAIN;
     while let Some(missing) = meeting.missing() {
@@ -103,6 +105,8 @@ struct Meeting {
     terms: Terms,
     own: usize,
     addresses: Vec<String>,
+    /// Where it listens.
+    on: String,
     listener: TcpListener,
     links: Vec<Option<Link>>,
     /// When a process was called last, and what came of it.
@@ -120,20 +124,22 @@ type Heard = (SocketAddr, Result<Link, String>);
 impl Meeting {
     fn begin(topology: &Topology, terms: &Terms, departures: &Departures) -> ProcessorResult<Self> {
         let (own, addresses) = (topology.process().index, topology.addresses().to_vec());
+        let on = terms.listen.map_or_else(|| addresses[own].clone(), |listen| listen.to_string());
         if terms.secret.is_empty() {
             addresses
                 .iter()
                 .enumerate()
+                .chain([(own, &on)])
                 .try_for_each(|(process, address)| must_be_of_this_machine(process, address))?;
         }
-        let listener = TcpListener::bind(addresses[own].as_str())
+        let listener = TcpListener::bind(on.as_str())
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .map_err(|error| cannot_listen(&addresses[own], own, &error))?;
+            .map_err(|error| cannot_listen(&on, own, terms.listen.is_some(), &error))?;
         let links = addresses.iter().map(|_| None).collect();
         let called = vec![None; addresses.len()];
         let heard = crossbeam_channel::unbounded();
         let (terms, departures) = (terms.clone(), departures.clone());
-        Ok(Self { terms, own, addresses, listener, links, called, departures, heard, hearing: 0 })
+        Ok(Self { terms, own, addresses, on, listener, links, called, departures, heard, hearing: 0 })
     }
 
     /// For people: the first process that is not linked yet.
@@ -234,11 +240,15 @@ fn must_be_of_this_machine(process: usize, address: &str) -> ProcessorResult<()>
     }
 }
 
-fn cannot_listen(address: &str, process: usize, error: &io::Error) -> ProcessorError {
-    let text = format!("cannot listen on {address}, the address of process {process}: {error}");
+fn cannot_listen(address: &str, process: usize, configured: bool, error: &io::Error) -> ProcessorError {
+    let text = match configured {
+        true => format!("cannot listen on {address} (cluster.listen): {error}"),
+        false => format!("cannot listen on {address}, the address of process {process}: {error}"),
+    };
     match error.kind() {
         // Whoever has the port may let go of it.
         ErrorKind::AddrInUse => ProcessorError::PeerLost(text),
+        _ if configured => ProcessorError::Config(text),
         _ => ProcessorError::Config(format!("{text}; line {} of the hostfile must name this machine", process + 1)),
     }
 }

@@ -14,6 +14,7 @@ fn terms(topology: &Topology) -> Terms {
     Terms {
         profile,
         secret: Secret::new(*b"nobody knows it"),
+        listen: None,
         connect_timeout: Duration::from_secs(30),
         failure_timeout: Duration::from_secs(10),
     }
@@ -90,6 +91,33 @@ fn an_address_of_another_machine_is_no_place_to_listen() {
     let error = connect_to_all(&topology(1, 0, &addresses), &Control::new()).unwrap_err();
     assert!(error.to_string().starts_with("cannot listen on 203.0.113.1:2101, the address of process 0: "), "{error}");
     assert!(error.to_string().ends_with("; line 1 of the hostfile must name this machine"), "{error}");
+}
+
+#[test]
+fn a_process_may_listen_elsewhere_than_at_its_name() {
+    let (addresses, control) = (free_addresses::<2>(), Control::new());
+    let port = addresses[0].parse::<SocketAddr>().unwrap().port();
+    let (first, second) = (topology(1, 0, &["no-such-name.invalid:1".to_owned(), addresses[1].clone()]), &addresses);
+    let listening = Terms { listen: Some(([0, 0, 0, 0], port).into()), ..terms(&first) };
+    let waiting = {
+        let (first, control) = (first.clone(), control.clone());
+        thread::spawn(move || connect(&first, &listening, &control, &Departures::default()))
+    };
+    let second = connect_to_all(&topology(1, 1, second), &control).unwrap().unwrap();
+    assert!(second[0].is_some() && waiting.join().unwrap().unwrap().unwrap()[1].is_some());
+
+    let elsewhere = Terms { listen: Some(([203, 0, 113, 1], port).into()), ..terms(&first) };
+    let error = connect(&first, &elsewhere, &control, &Departures::default()).unwrap_err();
+    assert!(
+        error.to_string().starts_with(&format!("cannot listen on 203.0.113.1:{port} (cluster.listen): ")),
+        "{error}"
+    );
+    let open = Terms { listen: Some(([0, 0, 0, 0], port).into()), secret: Secret::default(), ..terms(&first) };
+    let error = connect(&topology(1, 0, &addresses), &open, &control, &Departures::default()).unwrap_err().to_string();
+    assert!(
+        error.starts_with(&format!("process 0 (0.0.0.0:{port}) is not on this machine's loopback interface")),
+        "{error}"
+    );
 }
 
 #[test]

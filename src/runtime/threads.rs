@@ -94,8 +94,8 @@ impl Running {
             job: handshake::job(std::iter::once(config.job.as_str()).chain(parts)),
         };
         let secret = Secret::of(&config.cluster)?;
-        let ClusterConfig { connect_timeout, failure_timeout, .. } = config.cluster;
-        Ok(Terms { profile, secret, connect_timeout, failure_timeout })
+        let ClusterConfig { listen, connect_timeout, failure_timeout, .. } = config.cluster;
+        Ok(Terms { profile, secret, listen, connect_timeout, failure_timeout })
     }
 
     /// One worker from its beginning to its end.

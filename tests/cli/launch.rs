@@ -51,6 +51,17 @@ fn has_checkpoint(place: &Place, number: u64) -> bool {
 }
 
 #[test]
+fn processes_that_would_listen_at_one_address_are_not_launched() {
+    let place = Place::new();
+    hostfile(&place);
+    place.write("c.yaml", config("stdin", "[{type: stdout}]"));
+    let arguments = ["launch", "-n", "2", "-w", "1", "--hostfile", "hosts", "--config", "c.yaml"];
+    let said = place.run_with(&arguments, &[("PROCESSOR_CLUSTER__LISTEN", "0.0.0.0:2101")]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("2 processes are to be launched here, which cannot all listen there"), "{said:?}");
+}
+
+#[test]
 fn a_job_with_an_end_comes_to_it_with_one_summary() {
     let place = Place::new();
     hostfile(&place);

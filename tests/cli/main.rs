@@ -6,6 +6,7 @@ mod checkpoints;
 mod cluster;
 mod cluster_checkpoints;
 mod cluster_network;
+mod deploy;
 mod disk_full;
 mod exit_codes;
 mod generate;

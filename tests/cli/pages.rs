@@ -5,7 +5,7 @@ use prometheus_parse::{Scrape, Value};
 use serde_json::Value as Json;
 use std::time::Duration;
 
-fn get(url: &str) -> Result<(u16, String), String> {
+pub fn get(url: &str) -> Result<(u16, String), String> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(5)))

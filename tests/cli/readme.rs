@@ -4,7 +4,8 @@
 //! - `<!-- test: run -->`: run to its end, which is exit code 0;
 //! - `<!-- test: run for 3 s -->`: the same, ended by SIGTERM after that time;
 //! - `<!-- test: beside -->`: run beside a live job, whose address takes the place of `localhost:8080`;
-//! - `<!-- test: usage -->`: needs what is not here (a broker, a build): the configurations must be valid and the options known.
+//! - `<!-- test: usage -->`: needs what is not here (a broker, a build, a cluster): the configurations must be valid, the options known
+//!   and the files there; what the files are worth is the matter of `deploy`.
 //!
 //! A block of YAML that begins with `# NAME.yaml` is that file for the commands, and must be valid. Blocks see the files of the
 //! blocks before them.
@@ -92,13 +93,21 @@ fn commands(text: &str) -> Vec<String> {
     joined.lines().map(bare).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
 }
 
+/// Whose commands change the machine, or a cluster: only that the files are there is looked at.
+const TOOLS: [&str; 6] = ["docker", "install", "kubectl", "openssl", "systemctl", "systemd-sysusers"];
+
 /// Checks the commands that cannot be run here.
 fn check_usage(place: &Place, block: &Block) {
     let makefile = std::fs::read_to_string(ROOT.join("Makefile")).expect("the Makefile");
     for command in commands(&block.text) {
         let words: Vec<&str> = command.split_whitespace().collect();
         let at = |what: &str| words.iter().position(|word| word.ends_with(what));
-        if words[0] == "make" {
+        if TOOLS.contains(&words[0]) {
+            for path in words.iter().filter(|word| ["deploy/", "config/"].iter().any(|folder| word.starts_with(folder)))
+            {
+                assert!(ROOT.join(path).exists(), "README.md:{}: {command}: {path} is not there", block.line);
+            }
+        } else if words[0] == "make" {
             let target = words[1];
             assert!(makefile.contains(&format!("\n{target}:")), "README.md:{}: no target {target}", block.line);
         } else if let Some(program) = at("processor").filter(|at| words[*at] != "--bin") {
@@ -116,7 +125,7 @@ fn check_usage(place: &Place, block: &Block) {
                 assert!(known.any(|word| word == *option), "README.md:{}: no option {option}: {help}", block.line);
             }
         } else {
-            assert!(["docker"].contains(&words[0]), "README.md:{}: {command} cannot be checked", block.line);
+            panic!("README.md:{}: {command} cannot be checked", block.line);
         }
     }
 }
@@ -194,7 +203,14 @@ fn the_results_that_the_readme_shows_are_those_of_its_commands() {
 
 /// The absolute paths that may be in the README: the program's pages, and where it is installed.
 const PAGES: [&str; 6] = ["/frontiers", "/health", "/lateness", "/metrics", "/ready", "/status"];
-const INSTALLED: [&str; 2] = ["/etc/optimizer/", "/var/lib/optimizer/"];
+const INSTALLED: [&str; 6] = [
+    "/etc/optimizer/",
+    "/var/lib/optimizer/",
+    "/usr/local/bin/processor",
+    "/etc/systemd/system/",
+    "/etc/sysusers.d/llm-optimizer-processor.conf",
+    "/dev/stdin",
+];
 
 /// The absolute paths in a text: those in addresses such as `http://host/page` are none.
 fn absolute_paths(text: &str) -> Vec<&str> {

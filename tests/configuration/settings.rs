@@ -54,7 +54,11 @@ fn processes_of_several_machines_have_a_secret() {
     assert!(!load_with(text, &[]).report().contains("0123456789"));
     let in_a_file = load_with("processor:\n", &[("PROCESSOR_CLUSTER__SECRET_FILE", "/run/secret")]).config.cluster;
     assert_eq!(in_a_file.secret_file.unwrap().to_str(), Some("/run/secret"));
+    let listening = loaded("processor: {cluster: {listen: 0.0.0.0:2101}}").cluster;
+    assert_eq!((none.listen, listening.listen), (None, Some(([0, 0, 0, 0], 2101).into())));
     let error = |text| load_str("t.yaml", text, std::iter::empty()).unwrap_err().to_string();
+    let nowhere = error("processor: {cluster: {listen: 0.0.0.0:0}}");
+    assert!(nowhere.contains("such as 0.0.0.0:2101"), "{nowhere}");
     let short = error("processor: {cluster: {secret: 0123456789abcde}}");
     assert!(short.contains("a secret of 15 bytes") && short.contains("at least 16"), "{short}");
     assert!(!short.contains("0123456789"), "{short}");

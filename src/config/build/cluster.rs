@@ -1,10 +1,12 @@
 //! `cluster`: how several processes of the job find each other.
 
-use super::millis;
+use super::{millis, service};
 use crate::config::model::{ClusterConfig, LEAST_SECRET, SharedSecret};
+use crate::config::raw::Node;
 use crate::config::reader::Reader;
 use crate::config::section::Section;
-use crate::config::values::{Problem, Unit};
+use crate::config::values::{self, Problem, Unit};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 const DEFAULT_CONNECT_MILLIS: i64 = 300_000;
@@ -12,11 +14,18 @@ const DEFAULT_FAILURE_MILLIS: i64 = 10_000;
 /// A network may take a second to find another way.
 const LEAST_FAILURE_MILLIS: i64 = 1_000;
 
+/// Any port but 0, which nobody could call.
+fn listen(node: &Node) -> Result<SocketAddr, Problem> {
+    let right = "an address and a port that the other processes can call, such as 0.0.0.0:2101";
+    service::address(node).ok().filter(|address| address.port() > 0).ok_or_else(|| Problem::expected(node, right))
+}
+
 /// Reads `cluster`.
 pub(super) fn build(reader: &mut Reader, root: &Section<'_>) -> ClusterConfig {
     let section = reader.section(root, "cluster");
     let secret = reader.optional_text(&section, "secret", None);
     let secret_file = reader.optional_text(&section, "secret_file", None);
+    let listen = reader.optional(&section, "listen", None, listen, |address| values::quote(&address.to_string()));
     let connect_timeout = reader.duration(&section, "connect_timeout", Unit::Seconds, DEFAULT_CONNECT_MILLIS, 1);
     let failure_timeout =
         reader.duration(&section, "failure_timeout", Unit::Seconds, DEFAULT_FAILURE_MILLIS, LEAST_FAILURE_MILLIS);
@@ -37,6 +46,7 @@ pub(super) fn build(reader: &mut Reader, root: &Section<'_>) -> ClusterConfig {
     ClusterConfig {
         secret: secret.value.map(SharedSecret),
         secret_file: secret_file.value.map(PathBuf::from),
+        listen: listen.value,
         connect_timeout: millis(connect_timeout.value),
         failure_timeout: millis(failure_timeout.value),
     }

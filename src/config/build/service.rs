@@ -23,7 +23,7 @@ pub(super) fn metrics(reader: &mut Reader, root: &Section<'_>) -> MetricsConfig 
 
 /// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`; `:8080` and `8080` are loopback too: a page is shown to the network only
 /// where an address says so.
-fn address(node: &Node) -> Result<SocketAddr, Problem> {
+pub(super) fn address(node: &Node) -> Result<SocketAddr, Problem> {
     let wrong = || {
         Problem::expected(node, "an address and a port, such as 127.0.0.1:8080, or 0.0.0.0:8080 for every interface")
     };
