@@ -6,6 +6,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::sync::Arc;
 
+/// Between two places that are tried: all of them, or some where each step is interpreted.
+const STEP: usize = if cfg!(miri) { 37 } else { 1 };
+
 fn encoded(batches: &[RowBatch]) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode(batches, &mut bytes).unwrap();
@@ -70,7 +73,7 @@ fn what_is_written_is_read_to_the_last_bit() {
 #[test]
 fn a_message_is_read_wherever_it_lies() {
     let bytes = encoded(&[sample()]);
-    for offset in 0..16 {
+    for offset in 0..9 {
         let mut moved = vec![0xa5; offset];
         moved.extend_from_slice(&bytes);
         assert_same(&decode(&moved[offset..]).unwrap(), &[sample()]);
@@ -89,7 +92,7 @@ fn columns_are_read_into_memory_of_their_own() {
 #[test]
 fn what_is_cut_off_or_longer_is_refused() {
     let bytes = encoded(&[sample(), bare(3)]);
-    for end in 0..bytes.len() {
+    for end in (0..bytes.len()).step_by(STEP) {
         assert!(matches!(decode(&bytes[..end]), Err(Damage::Short { .. })), "{end}");
     }
     for more in 1..20 {
@@ -109,7 +112,7 @@ fn a_changed_byte_is_refused_or_changes_a_value() {
     let bytes = encoded(&batches);
     let shapes: Vec<_> = batches.iter().map(shape).collect();
     let (mut refused, mut read) = (0, 0);
-    for place in 0..bytes.len() {
+    for place in (0..bytes.len()).step_by(STEP) {
         for change in [1u8, 2, 0x10, 0x80, 0xff] {
             let mut changed = bytes.clone();
             changed[place] ^= change;
@@ -124,7 +127,7 @@ fn a_changed_byte_is_refused_or_changes_a_value() {
         }
     }
     // Values are most of the message.
-    assert!(refused > 500 && read > 500, "{refused} refused, {read} read");
+    assert!(refused > 500 / STEP && read > 500 / STEP, "{refused} refused, {read} read");
 }
 
 #[test]
@@ -223,7 +226,7 @@ impl Random {
 fn random_bytes_do_no_harm() {
     let mut random = Random(5);
     let cases = match (cfg!(miri), std::env::var_os("LONG_TESTS").is_some()) {
-        (true, _) => 300,
+        (true, _) => 40,
         (false, false) => 200_000,
         (false, true) => 20_000_000,
     };
@@ -279,7 +282,7 @@ fn any_batch() -> impl Strategy<Value = RowBatch> {
 fn config() -> ProptestConfig {
     match cfg!(miri) {
         // Miri has no files to keep failures in.
-        true => ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() },
+        true => ProptestConfig { cases: 4, failure_persistence: None, ..ProptestConfig::default() },
         false => ProptestConfig::default(),
     }
 }
