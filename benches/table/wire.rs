@@ -34,12 +34,16 @@ fn compare(table: &mut Table, fields: usize) {
     let serde: Vec<Vec<SerdeBatch>> = batches.iter().map(|batch| vec![SerdeBatch::of(batch)]).collect();
     let own_bytes = ROWS * (8 + 4 + 8 * fields);
 
-    let copies = || cpu(|| (0..TIMES).for_each(|_| batches.iter().for_each(|batch| copy(batch))));
+    let copies = || cpu(|| (0..TIMES).for_each(|_| batches.iter().for_each(copy)));
     let (floor, time) = in_turn(copies, || cpu(|| (0..TIMES).for_each(|_| ours.iter().for_each(cross))));
     let name = format!("rows over a link, written and read, {fields} fields, to copies of the columns (CPU)");
     table.ratio(&name, floor, time, rows, "");
     let speed = (own_bytes * BATCHES * TIMES) as f64 / 1e6 / time.as_secs_f64();
     table.figure(&format!("the same, bytes of columns a second, {fields} fields"), "", &format!("{speed:.0} MB/s"), "");
+
+    let safely = || cpu(|| (0..TIMES).for_each(|_| batches.iter().for_each(copy_safely)));
+    let (floor, time) = in_turn(safely, || cpu(|| (0..TIMES).for_each(|_| ours.iter().for_each(cross))));
+    table.ratio(&format!("the same, to copies in safe code, {fields} fields (CPU)"), floor, time, rows, "");
 
     let by_serde = || cpu(|| (0..TIMES).for_each(|_| serde.iter().for_each(cross)));
     let (floor, time) = in_turn(by_serde, || cpu(|| (0..TIMES).for_each(|_| ours.iter().for_each(cross))));
@@ -100,6 +104,33 @@ fn copy(batch: &RowBatch) {
         black_box(column.to_vec());
         left = rest;
     }
+}
+
+/// The same without a line of unsafe code: numbers to bytes and bytes to numbers, which the compiler makes copies of.
+fn copy_safely(batch: &RowBatch) {
+    let mut room: Vec<u8> = black_box(Vec::with_capacity((8 + 4 + 8 * batch.values.len()) * ROWS));
+    write_safely(&batch.times, i64::to_le_bytes, &mut room);
+    write_safely(&batch.keys, u32::to_le_bytes, &mut room);
+    batch.values.iter().for_each(|column| write_safely(column, f64::to_le_bytes, &mut room));
+    let (times, left) = black_box(&room[..]).split_at(8 * ROWS);
+    let (keys, values) = left.split_at(4 * ROWS);
+    read_safely(times, i64::from_le_bytes);
+    read_safely(keys, u32::from_le_bytes);
+    values.chunks(8 * ROWS).for_each(|column| read_safely(column, f64::from_le_bytes));
+}
+
+/// By way of a kilobyte or two on the stack, as what is written to takes bytes.
+fn write_safely<T: Copy, const N: usize>(column: &[T], to_bytes: impl Fn(T) -> [u8; N], room: &mut Vec<u8>) {
+    let mut bytes = [[0; N]; 256];
+    for part in column.chunks(bytes.len()) {
+        let bytes = &mut bytes[..part.len()];
+        bytes.iter_mut().zip(part).for_each(|(bytes, number)| *bytes = to_bytes(*number));
+        room.extend_from_slice(bytes.as_flattened());
+    }
+}
+
+fn read_safely<T, const N: usize>(bytes: &[u8], from_bytes: impl Fn([u8; N]) -> T) {
+    black_box(bytes.as_chunks::<N>().0.iter().map(|bytes| from_bytes(*bytes)).collect::<Vec<T>>());
 }
 
 fn bytes_of<T: Copy>(column: &[T]) -> &[u8] {

@@ -188,9 +188,11 @@ impl<W: Write> Encoder<'_, W> {
 
     /// Two in a word.
     fn ids(&mut self, ids: &[u32]) -> io::Result<()> {
-        let pairs = ids.chunks_exact(2);
-        let last = pairs.remainder().first().map(|id| u64::from(*id));
-        self.words(pairs.map(|pair| join(pair[0], pair[1])).chain(last))
+        let (pairs, last) = ids.as_chunks::<2>();
+        self.words.clear();
+        self.words.extend(pairs.iter().map(|[first, second]| join(*first, *second)));
+        self.words.extend(last.iter().map(|id| u64::from(*id)));
+        columns::write(&self.words, self.writer)
     }
 
     fn texts(&mut self, batch: &RowBatch) -> io::Result<()> {
@@ -323,17 +325,10 @@ impl<'a> Decoder<'a> {
 
     /// The next column of ids, two in a word.
     fn ids(&mut self, count: u64) -> Result<Vec<u32>, Damage> {
-        let words: Vec<u64> = self.column(count.div_ceil(2))?;
-        let mut ids = vec![0; words.len() * 2];
-        for (pair, word) in ids.as_chunks_mut::<2>().0.iter_mut().zip(words) {
-            *pair = split(word);
-        }
-        match (count.is_multiple_of(2), ids.pop()) {
-            (true, Some(last)) => ids.push(last),
-            (false, Some(filling)) if filling != 0 => return Err(Damage::Filling),
-            _ => {}
-        }
-        Ok(ids)
+        let bytes = self.bytes(count.div_ceil(2).saturating_mul(WORD as u64))?;
+        let (ids, filling) = bytes.as_chunks::<{ WORD / 2 }>().0.split_at(count as usize);
+        let is_filled = filling.iter().all(|bytes| *bytes == [0; WORD / 2]);
+        is_filled.then(|| ids.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()).ok_or(Damage::Filling)
     }
 
     /// What fills up the word that so many bytes end in.
