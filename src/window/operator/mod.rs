@@ -150,6 +150,8 @@ fn window_with<'scope>(
             operator.begin_turn();
             operator.let_in_stash();
             input.for_each(|capability, batches| match batches.received() {
+                // What comes behind rows that could not be read may not be understood without them.
+                _ if operator.settings.control.has_failed() => {}
                 Ok(batches) => operator.receive(&capability, batches),
                 Err(damage) => operator.settings.control.fail(unreadable(damage)),
             });
