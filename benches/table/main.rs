@@ -12,6 +12,7 @@ mod measure;
 mod memory;
 mod rows;
 mod windows;
+mod wire;
 
 use measure::Table;
 
@@ -37,5 +38,6 @@ fn main() {
     latency::run(&mut table);
     memory::run(&mut table);
     checkpoints::run(&mut table);
+    wire::run(&mut table);
     table.print();
 }

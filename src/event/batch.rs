@@ -8,11 +8,10 @@
 
 use super::{DefinitionSet, GroupingKey, WorkerIndex};
 use crate::time::EventTime;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The text of a key, when it is first sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DictionaryEntry {
     /// The id in this batch and the later ones of its generation. Ids are dense: 0, 1, 2, ...
     pub id: u32,
@@ -28,7 +27,7 @@ impl DictionaryEntry {
 }
 
 /// How a row was judged that was behind its partition's watermark when it was read, and accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Late {
     /// The watermark it was judged against. If that had passed the end of a window, the row is a refinement of that window.
     pub watermark: EventTime,
@@ -37,7 +36,7 @@ pub struct Late {
 }
 
 /// A row that was late.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LateRow {
     /// Which row of the batch.
     pub row: u32,
@@ -46,7 +45,7 @@ pub struct LateRow {
 }
 
 /// Rows from one sender to one receiver, in the order in which they were read.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowBatch {
     /// Who sends.
     pub sender: WorkerIndex,

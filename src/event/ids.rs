@@ -55,7 +55,7 @@ impl DefinitionIndex {
 }
 
 /// Some of the window definitions of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct DefinitionSet(u64);
 
 impl DefinitionSet {
@@ -79,6 +79,16 @@ impl DefinitionSet {
     /// Adds one.
     pub fn insert(&mut self, definition: DefinitionIndex) {
         self.0 |= 1 << definition.0;
+    }
+
+    /// The definitions as bits, by their places.
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The inverse of [`DefinitionSet::bits`].
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        DefinitionSet(bits)
     }
 
     /// Those it has, in order.

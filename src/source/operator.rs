@@ -19,6 +19,7 @@ use super::{Intake, IntakeCounts, Partition, Polled, Settled, Source};
 use crate::checkpoint::{PartitionCut, WorkerEpochs};
 use crate::event::{RowBatch, WorkerIndex};
 use crate::exchange::flow::Credits;
+use crate::exchange::wire::Batches;
 use crate::runtime::Control;
 use crate::sink::{SideMark, SideOutputs};
 use crate::time::{Epoch, EventTime, Time};
@@ -86,7 +87,7 @@ pub struct SourceTurn<'a> {
 /// The streams that leave the source operator.
 pub struct SourceOutputs<'scope> {
     /// Batches of rows, each for one receiver.
-    pub rows: Stream<'scope, Time, Vec<RowBatch>>,
+    pub rows: Stream<'scope, Time, Batches>,
     /// This worker's word to the others.
     pub words: Stream<'scope, Time, Vec<PeerWord>>,
     /// Wakes the operator, on this worker's thread.
@@ -110,9 +111,9 @@ pub fn source<'scope>(
     if let Some(epochs) = &settings.epochs {
         epochs.wake_on_news(scope.activator_for(address));
     }
-    let (rows, rows_stream) = builder.new_output::<Vec<RowBatch>>();
+    let (rows, rows_stream) = builder.new_output::<Batches>();
     let (words, words_stream) = builder.new_output::<Vec<PeerWord>>();
-    let mut rows = OutputBuilder::<_, CapacityContainerBuilder<Vec<RowBatch>>>::from(rows);
+    let mut rows = OutputBuilder::<_, CapacityContainerBuilder<Batches>>::from(rows);
     let mut words = OutputBuilder::<_, CapacityContainerBuilder<Vec<PeerWord>>>::from(words);
 
     builder.build(move |mut capabilities| {

@@ -1,8 +1,8 @@
 //! Two processes of one job: finding each other, and ending.
 
 use super::program::{Live, Place, config, eventually};
-use std::io::Read;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// The orderly end takes less than this, and so does the end of those who are left.
@@ -217,4 +217,63 @@ fn standard_output_has_results_and_nothing_else() {
         }
     }
     assert!(lines > 5, "{lines} results");
+}
+
+/// What rows between processes begin with.
+const ROWS: &[u8] = b"rows/v1\n";
+
+/// Passes on what is said to it to this address, and the answers, but for one bit of the first rows that it sees.
+fn listen_and_garble(address: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let own = listener.local_addr().expect("it is bound").to_string();
+    std::thread::spawn(move || {
+        for caller in listener.incoming().flatten() {
+            // Who is not there yet is called again by the caller.
+            let Ok(callee) = TcpStream::connect(&address) else { continue };
+            let back = (callee.try_clone().expect("a socket"), caller.try_clone().expect("a socket"));
+            std::thread::spawn(move || pass_on(caller, callee, true));
+            std::thread::spawn(move || pass_on(back.0, back.1, false));
+        }
+    });
+    own
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream, mut garbles: bool) {
+    let mut space = vec![0; 1 << 16];
+    while let Ok(count) = from.read(&mut space)
+        && count > 0
+    {
+        let bytes = &mut space[..count];
+        let rows = bytes.windows(ROWS.len()).position(|window| window == ROWS).filter(|_| garbles);
+        if let Some(byte) = rows.and_then(|rows| bytes.get_mut(rows + ROWS.len())) {
+            *byte ^= 1;
+            garbles = false;
+        }
+        if to.write_all(bytes).is_err() {
+            break;
+        }
+    }
+    // Whoever still waits for more learns that there is none.
+    let _ = to.shutdown(std::net::Shutdown::Both);
+}
+
+#[test]
+fn rows_that_were_garbled_on_their_way_end_the_job_with_the_reason() {
+    let place = Place::new();
+    hostfile(&place);
+    let hosts = place.read("hosts");
+    let (first, second) = hosts.split_once('\n').expect("two lines");
+    place.write("hosts-1", format!("{}\n{second}", listen_and_garble(first.to_owned())));
+    place.write("c.yaml", config("{type: generator, rate: 3000, disorder_secs: 0}", "[{type: file, path: r.jsonl}]"));
+    let mut receiver = start(&place, 0, 1);
+    receiver.wait_for("waiting for the other processes");
+    let arguments = ["--config", "c.yaml", "-w", "1", "-n", "2", "-p", "1", "-h", "hosts-1"];
+    let mut sender = Live::start(&mut place.command(&arguments));
+    let (code, err) = receiver.end_within(Duration::from_secs(30));
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("rows that another process has sent cannot be read: "), "{err}");
+    assert!(err.contains(" bytes where "), "{err}");
+    assert!(!err.contains("panicked"), "{err}");
+    let (code, err) = sender.end_within(ORDERLY);
+    assert_eq!(code, Some(75), "{err}");
 }

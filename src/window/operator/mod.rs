@@ -23,6 +23,7 @@ use crate::checkpoint::{WorkerEpochs, failpoint};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::RowBatch;
 use crate::exchange::flow::Acknowledgement;
+use crate::exchange::wire::{Batches, Damage};
 use crate::runtime::Control;
 use crate::sink::{ResultBatch, ResultRow};
 use crate::time::{Epoch, EventTime, Time};
@@ -31,7 +32,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::{Exchange, ParallelizationContract, Pipeline};
+use timely::dataflow::channels::pact::{ExchangeCore, ParallelizationContract, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::{Capability, InputCapability};
@@ -102,17 +103,20 @@ pub struct WindowOutputs<'scope> {
 }
 
 /// Builds the window operator on a stream of batches.
-pub fn window<'scope>(rows: Stream<'scope, Time, Vec<RowBatch>>, settings: WindowSettings) -> WindowOutputs<'scope> {
+pub fn window<'scope>(rows: Stream<'scope, Time, Batches>, settings: WindowSettings) -> WindowOutputs<'scope> {
     // A worker alone has nobody to exchange with.
     match rows.scope().peers() {
         1 => window_with(rows, Pipeline, settings),
-        _ => window_with(rows, Exchange::new(|batch: &RowBatch| u64::from(batch.receiver.0)), settings),
+        _ => {
+            let receiver = |batch: &RowBatch| u64::from(batch.receiver.0);
+            window_with(rows, ExchangeCore::<CapacityContainerBuilder<Batches>, _>::new(receiver), settings)
+        }
     }
 }
 
 fn window_with<'scope>(
-    rows: Stream<'scope, Time, Vec<RowBatch>>,
-    pact: impl ParallelizationContract<Time, Vec<RowBatch>>,
+    rows: Stream<'scope, Time, Batches>,
+    pact: impl ParallelizationContract<Time, Batches>,
     settings: WindowSettings,
 ) -> WindowOutputs<'scope> {
     let scope = rows.scope();
@@ -145,7 +149,12 @@ fn window_with<'scope>(
         move |frontiers| {
             operator.begin_turn();
             operator.let_in_stash();
-            input.for_each(|capability, batches| operator.receive(&capability, batches));
+            input.for_each(|capability, batches| match batches.received() {
+                // What comes behind rows that could not be read may not be understood without them.
+                _ if operator.settings.control.has_failed() => {}
+                Ok(batches) => operator.receive(&capability, batches),
+                Err(damage) => operator.settings.control.fail(unreadable(damage)),
+            });
             operator.ask_triggers();
             operator.send_early(&mut |capability, batch| results.activate().session(capability).give(batch));
             operator.acknowledge(|capability, acknowledgement| {
@@ -160,6 +169,11 @@ fn window_with<'scope>(
         }
     });
     WindowOutputs { results: results_stream, acknowledgements: acknowledgements_stream, needs: needs_stream }
+}
+
+/// What another process has sent is no message: one of the two computes wrongly, or something between them.
+fn unreadable(damage: Damage) -> ProcessorError {
+    ProcessorError::Runtime(format!("rows that another process has sent cannot be read: {damage}"))
 }
 
 /// Ports of the operator's outputs.
