@@ -5,8 +5,20 @@ use crate::metrics::{CheckpointStatus, Diagnosis, OperatorStatus, OperatorView, 
 use crate::time::EventTime;
 use serde_json::{Map, Value, json};
 
-/// Everything about how far the run is, for programs and for people with `jq`.
+/// Everything about how far the run is, for programs and for people with `jq`: this process, and what the others have told last.
 pub(super) fn document(snapshot: &Snapshot, now: EventTime) -> Value {
+    let mut document = own(snapshot, now);
+    let peers = snapshot.peers.iter().map(|(process, news)| {
+        let told: Value = serde_json::from_slice(&news.text).unwrap_or(Value::Null);
+        let ago = now.as_millis().saturating_sub(news.at.as_millis()).max(0);
+        json!({"process": process, "heard_ms_ago": ago, "frontiers": told})
+    });
+    document["peers"] = peers.collect();
+    document
+}
+
+/// The same of this process alone.
+pub(super) fn own(snapshot: &Snapshot, now: EventTime) -> Value {
     let diagnosis = diagnose(snapshot, now);
     let sink = |sink: &crate::metrics::SinkStatus| {
         json!({

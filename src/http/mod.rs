@@ -122,3 +122,8 @@ async fn run_over(board: StatusBoard, control: Control) {
         }
     }
 }
+/// What this process's `/frontiers` says of it, as JSON, for the pages of the other processes.
+pub fn own_frontiers(board: &StatusBoard, metrics: &ProcessorMetrics) -> Vec<u8> {
+    let snapshot = crate::metrics::observe(board, metrics);
+    frontiers::own(&snapshot, crate::time::EventTime::now()).to_string().into_bytes()
+}

@@ -34,7 +34,7 @@ pub use logging::init_logging;
 pub use processor::ProcessorMetrics;
 pub use reporter::{export_snapshot, observe, spawn_reporter};
 pub use snapshot::{
-    OperatorStatus, OperatorView, PartitionStatus, PartitionView, Phase, SinkStatus, Snapshot, SourceState, TimeRules,
-    WorkerView,
+    OperatorStatus, OperatorView, PartitionStatus, PartitionView, PeerNews, Phase, SinkStatus, Snapshot, SourceState,
+    TimeRules, WorkerView,
 };
 pub use status::StatusBoard;

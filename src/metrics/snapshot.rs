@@ -226,6 +226,17 @@ pub struct Snapshot {
     pub events: u64,
     /// When the last of them were read.
     pub last_events_at: Option<EventTime>,
+    /// What the other processes of the job have told, by their indices.
+    pub peers: BTreeMap<usize, PeerNews>,
+}
+
+/// How another process is, as it has told itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerNews {
+    /// When.
+    pub at: EventTime,
+    /// Its own document of `/frontiers`.
+    pub text: Arc<[u8]>,
 }
 
 impl Snapshot {

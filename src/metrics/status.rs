@@ -5,8 +5,8 @@
 
 use super::checkpoints::CheckpointStatus;
 use super::snapshot::{
-    OperatorStatus, OperatorView, PartitionStatus, PartitionView, Phase, SinkStatus, Snapshot, SourceState, TimeRules,
-    WorkerView,
+    OperatorStatus, OperatorView, PartitionStatus, PartitionView, PeerNews, Phase, SinkStatus, Snapshot, SourceState,
+    TimeRules, WorkerView,
 };
 use crate::event::{PartitionName, WorkerIndex};
 use crate::time::disorder::Disorder;
@@ -35,6 +35,7 @@ struct State {
     sinks: BTreeMap<Arc<str>, SinkStatus>,
     checkpoints: Option<CheckpointStatus>,
     last_events_at: Option<EventTime>,
+    peers: BTreeMap<usize, PeerNews>,
 }
 
 impl Default for StatusBoard {
@@ -64,6 +65,7 @@ impl StatusBoard {
                 sinks: BTreeMap::new(),
                 checkpoints: None,
                 last_events_at: None,
+                peers: BTreeMap::new(),
             })),
         }
     }
@@ -221,7 +223,14 @@ impl StatusBoard {
             checkpoints: state.checkpoints.clone(),
             events: state.workers.values().map(|worker| worker.events).sum(),
             last_events_at: state.last_events_at,
+            peers: state.peers.clone(),
         }
+    }
+
+    /// Another process has told how it is.
+    pub fn hear_of(&self, process: usize, text: &[u8]) {
+        let news = PeerNews { at: EventTime::now(), text: text.into() };
+        self.state().peers.insert(process, news);
     }
 }
 

@@ -3,7 +3,8 @@
 //! The model: each write is a *frame*: its length in four bytes, little-endian, and the bytes. A frame without bytes is a *pulse*: a
 //! thread of the link's own writes one several times within `cluster.failure_timeout`, however idle or busy the workers are. So
 //! a process that reads nothing from a peer for that long knows that the peer does not run, be it stopped or its host gone;
-//! [`Pulses`] counts what was read. The kernel's own keep-alive would not tell: it answers for a process that is stopped.
+//! [`Pulses`] counts what was read. The kernel's own keep-alive would not tell: it answers for a process that is stopped. A frame
+//! with the highest bit of its length set is *news*: a pulse that says how its process is, for the pages of the others ([`News`]).
 //!
 //! How it fails: where a write waits because the other side does not read, no pulse gets through either; but then it is the other side
 //! that does not run, as what a link brings is always read at once. A process that was stopped itself finds no peer silent because
@@ -23,6 +24,10 @@ use timely::communication::allocator::zero_copy::stream::Stream;
 const LENGTH_BYTES: usize = 4;
 /// A frame is no longer than this.
 const LONGEST_FRAME: usize = 1 << 30;
+/// Set in the length of news.
+const NEWS: u32 = 1 << 31;
+/// News are no longer than this: what would be is not told.
+const LONGEST_NEWS: usize = 1 << 20;
 /// What is read ahead, so that short frames do not cost a call each.
 const READ_AHEAD: usize = 16 << 10;
 /// So many pulses are written in the time after which silence counts.
@@ -41,7 +46,28 @@ pub struct Link {
     /// Bytes of the frame that are not read yet.
     left: usize,
     heard: Arc<AtomicU64>,
+    news: Option<News>,
     writing: Arc<Mutex<Writing>>,
+}
+
+/// What processes tell each other of how they are.
+#[derive(Clone)]
+pub struct News {
+    /// How this process is.
+    pub tell: Arc<Tell>,
+    /// Takes what another has told, by its index.
+    pub hear: Arc<Hear>,
+}
+
+/// See [`News`].
+pub type Tell = dyn Fn() -> Vec<u8> + Send + Sync;
+/// See [`News`].
+pub type Hear = dyn Fn(usize, &[u8]) + Send + Sync;
+
+impl std::fmt::Debug for News {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("News")
+    }
 }
 
 /// The side that writes; the pulse shares it.
@@ -71,9 +97,10 @@ impl Link {
         socket.set_write_timeout(None)?;
         notice_silence(&socket, terms.failure_timeout)?;
         let writing = Arc::new(Mutex::new(Writing { socket: socket.try_clone()?, is_closed: false }));
-        beat(Arc::downgrade(&writing), (terms.failure_timeout / PULSES).min(LONGEST_PAUSE))?;
+        let news = terms.news.clone();
+        beat(Arc::downgrade(&writing), (terms.failure_timeout / PULSES).min(LONGEST_PAUSE), news.clone())?;
         let read = BufReader::with_capacity(READ_AHEAD, socket);
-        Ok(Self { process, departures, read, left: 0, heard: Arc::default(), writing })
+        Ok(Self { process, departures, read, left: 0, heard: Arc::default(), news, writing })
     }
 
     /// The other process's index.
@@ -95,10 +122,15 @@ impl Link {
             }
             self.heard.fetch_add(1, Ordering::Relaxed);
             self.read.read_exact(&mut length[1..])?;
-            self.left = u32::from_le_bytes(length) as usize;
-            if self.left > LONGEST_FRAME {
-                let text = format!("process {} says that {} bytes follow: it is no peer", self.process, self.left);
+            let length = u32::from_le_bytes(length);
+            let (is_news, bytes) = (length & NEWS != 0, (length & !NEWS) as usize);
+            if bytes > if is_news { LONGEST_NEWS } else { LONGEST_FRAME } {
+                let text = format!("process {} says that {bytes} bytes follow: it is no peer", self.process);
                 return Err(io::Error::new(ErrorKind::InvalidData, text));
+            }
+            match is_news {
+                true => self.hear_news(bytes)?,
+                false => self.left = bytes,
             }
         }
         let most = space.len().min(self.left);
@@ -109,6 +141,17 @@ impl Link {
             0 => Err(io::Error::new(ErrorKind::UnexpectedEof, "the link ended within a frame")),
             _ => Ok(read),
         }
+    }
+}
+
+impl Link {
+    fn hear_news(&mut self, bytes: usize) -> io::Result<()> {
+        let mut text = vec![0; bytes];
+        self.read.read_exact(&mut text)?;
+        if let Some(news) = &self.news {
+            (news.hear)(self.process, &text);
+        }
+        Ok(())
     }
 }
 
@@ -133,7 +176,7 @@ impl Write for Link {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let bytes = &bytes[..bytes.len().min(LONGEST_FRAME)];
         if !bytes.is_empty() {
-            lock(&self.writing).write_frame(bytes)?;
+            lock(&self.writing).write_frame(bytes, 0)?;
         }
         Ok(bytes.len())
     }
@@ -152,6 +195,7 @@ impl Stream for Link {
             read: BufReader::with_capacity(READ_AHEAD, self.read.get_ref().try_clone()?),
             left: 0,
             heard: Arc::clone(&self.heard),
+            news: self.news.clone(),
             writing: Arc::clone(&self.writing),
         })
     }
@@ -173,8 +217,8 @@ impl Stream for Link {
 }
 
 impl Writing {
-    fn write_frame(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let length = (bytes.len() as u32).to_le_bytes();
+    fn write_frame(&mut self, bytes: &[u8], kind: u32) -> io::Result<()> {
+        let length = (bytes.len() as u32 | kind).to_le_bytes();
         let mut parts = [io::IoSlice::new(&length), io::IoSlice::new(bytes)];
         let mut parts = &mut parts[..];
         while !parts.is_empty() {
@@ -212,14 +256,16 @@ fn lock(writing: &Mutex<Writing>) -> MutexGuard<'_, Writing> {
 
 /// Writes pulses until the link is closed or broken. A thread a link: one that waits for a peer that does not read is not to keep
 /// the others from pulses.
-fn beat(writing: Weak<Mutex<Writing>>, pause: Duration) -> io::Result<()> {
+fn beat(writing: Weak<Mutex<Writing>>, pause: Duration, news: Option<News>) -> io::Result<()> {
     let beat = move || {
         loop {
             std::thread::sleep(pause);
             let Some(writing) = writing.upgrade() else { return };
+            let told = news.as_ref().map(|news| (news.tell)()).filter(|text| text.len() <= LONGEST_NEWS);
+            let (text, kind) = told.map_or((Vec::new(), 0), |text| (text, NEWS));
             let mut writing = lock(&writing);
             // That it is broken, whoever reads or writes finds out.
-            if writing.is_closed || writing.write_frame(&[]).is_err() {
+            if writing.is_closed || writing.write_frame(&text, kind).is_err() {
                 return;
             }
         }

@@ -6,7 +6,14 @@ const FAILURE: Duration = Duration::from_millis(1_000);
 
 fn terms() -> Terms {
     let profile = Profile { process: 0, processes: 2, threads: 1, build: [0; 32], job: [0; 32] };
-    Terms { profile, secret: Secret::default(), listen: None, connect_timeout: FAILURE, failure_timeout: FAILURE }
+    Terms {
+        profile,
+        secret: Secret::default(),
+        listen: None,
+        connect_timeout: FAILURE,
+        failure_timeout: FAILURE,
+        news: None,
+    }
 }
 
 fn sockets() -> [TcpStream; 2] {
@@ -78,6 +85,30 @@ fn a_peer_that_is_idle_is_heard_and_one_that_is_gone_is_not() {
 }
 
 #[test]
+fn what_a_process_tells_is_heard_beside_what_is_sent() {
+    let (hearing, heard) = std::sync::mpsc::channel();
+    let tells = |text: &'static [u8], hear: Arc<Hear>| Terms {
+        news: Some(News { tell: Arc::new(|| text.to_vec()), hear }),
+        ..terms()
+    };
+    let [one, two] = sockets();
+    let mut write = Link::over(one, 1, &tells(b"well", Arc::new(|_, _| {})), Departures::default()).unwrap();
+    let hear = Arc::new(move |process, text: &[u8]| hearing.send((process, text.to_vec())).unwrap());
+    let mut read = Link::over(two, 7, &tells(b"", hear), Departures::default()).unwrap();
+    let reading = std::thread::spawn(move || {
+        let mut found = Vec::new();
+        read.read_to_end(&mut found).map(|_| found)
+    });
+    write.write_all(b"before").unwrap();
+    std::thread::sleep(FAILURE);
+    write.write_all(b" and after").unwrap();
+    write.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(reading.join().unwrap().unwrap(), b"before and after");
+    let heard: Vec<(usize, Vec<u8>)> = heard.try_iter().collect();
+    assert!(heard.len() > 1 && heard.iter().all(|news| *news == (7, b"well".to_vec())), "{heard:?}");
+}
+
+#[test]
 fn time_in_which_this_process_did_not_look_is_nobodys_silence() {
     let mut silence = Silence::of(Pulses(Arc::default()));
     std::thread::sleep(LONGEST_LOOK * 3);
@@ -91,7 +122,7 @@ fn what_is_no_frame_is_an_error_and_never_too_much_memory() {
     let (mut read, mut other) = link();
     other.write_all(&u32::MAX.to_le_bytes()).unwrap();
     let error = read.read(&mut [0; 8]).unwrap_err();
-    assert!(error.to_string().contains("process 1 says that 4294967295 bytes follow"), "{error}");
+    assert!(error.to_string().contains("process 1 says that 2147483647 bytes follow"), "{error}");
     for cut in [&[9][..], &[9, 0, 0, 0], &[9, 0, 0, 0, 1, 2]] {
         let (mut read, mut other) = link();
         other.write_all(cut).unwrap();

@@ -13,7 +13,7 @@
 
 use super::handshake::{self, Profile, Secret, Unlinked};
 use super::job::spawn;
-use super::link::Link;
+use super::link::{Link, News};
 use super::{Control, Topology};
 use crate::error::{ProcessorError, ProcessorResult};
 use crossbeam_channel::{Receiver, Sender};
@@ -48,6 +48,8 @@ pub struct Terms {
     pub connect_timeout: Duration,
     /// After how long without an answer another host counts as lost.
     pub failure_timeout: Duration,
+    /// What they tell each other while they are linked.
+    pub news: Option<News>,
 }
 
 /// Which peers have closed their links, the first one with the time at which it was noticed.

@@ -17,6 +17,7 @@ fn terms(topology: &Topology) -> Terms {
         listen: None,
         connect_timeout: Duration::from_secs(30),
         failure_timeout: Duration::from_secs(10),
+        news: None,
     }
 }
 

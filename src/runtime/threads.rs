@@ -7,11 +7,12 @@
 
 use super::handshake::{self, Profile, Secret};
 use super::job::{Running, spawn};
-use super::link::Silence;
+use super::link::{News, Silence};
 use super::links::{self, Departures, Terms};
 use super::{Summary, Topology, panics, worker};
 use crate::config::ClusterConfig;
 use crate::error::{ProcessorError, ProcessorResult};
+use crate::http;
 use crate::metrics::Phase;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -95,7 +96,16 @@ impl Running {
         };
         let secret = Secret::of(&config.cluster)?;
         let ClusterConfig { listen, connect_timeout, failure_timeout, .. } = config.cluster;
-        Ok(Terms { profile, secret, listen, connect_timeout, failure_timeout })
+        Ok(Terms { profile, secret, listen, connect_timeout, failure_timeout, news: Some(self.news()) })
+    }
+
+    /// What the pages of the others show of this process, and those of this one of the others.
+    fn news(&self) -> News {
+        let (board, metrics, hearing) = (self.job.board.clone(), self.job.metrics.clone(), self.job.board.clone());
+        News {
+            tell: Arc::new(move || http::own_frontiers(&board, &metrics)),
+            hear: Arc::new(move |process, text| hearing.hear_of(process, text)),
+        }
     }
 
     /// One worker from its beginning to its end.

@@ -1,7 +1,7 @@
 //! Checkpoints of a job of two processes: what they begin with.
 
 use super::cluster::{ORDERLY, hostfile, start_with};
-use super::interrupted::metric;
+use super::interrupted::{get, metric};
 use super::program::{Live, Place, config, eventually};
 use std::time::Duration;
 
@@ -99,5 +99,29 @@ fn every_process_shows_the_last_checkpoint() {
             epoch if epoch >= 2.0 => Ok(()),
             epoch => Err(format!("{epoch}\n{}", process.err())),
         });
+    }
+}
+
+#[test]
+fn every_process_shows_how_the_others_are() {
+    let place = place();
+    let yaml = place.read("c.yaml").replace("metrics: {enabled: false}", "metrics: {listen: \"127.0.0.1:0\"}");
+    place.write("c.yaml", yaml);
+    let processes = start_both(&place, &[], &[]);
+    for (index, process) in processes.iter().enumerate() {
+        let pages = process.pages();
+        let other = eventually("news of the other process", || {
+            let document: serde_json::Value = serde_json::from_str(&get(&format!("{pages}/frontiers"))).expect("JSON");
+            match &document["peers"][0] {
+                news if news["frontiers"]["phase"] == "running" => Ok(news.clone()),
+                _ => Err(format!("{document}\n{}", process.err())),
+            }
+        });
+        assert_eq!(other["process"], 1 - index, "{other}");
+        assert!(other["heard_ms_ago"].as_i64().is_some_and(|ago| ago < 10_000), "{other}");
+        // Its own worker, by the number that it has in the job.
+        let workers = &other["frontiers"]["operators"][0]["workers"];
+        assert!(workers.get((1 - index).to_string()).is_some(), "{other}");
+        assert!(other["frontiers"].get("peers").is_none(), "{other}");
     }
 }
