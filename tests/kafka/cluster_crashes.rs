@@ -6,15 +6,22 @@ use crate::recovery::{KINDS, Story, a_while};
 use rand::RngExt;
 use std::time::{Duration, Instant};
 
-/// How often a process of each kind of job and delivery is killed: in all tests, and in the long run.
-const KILLS: [usize; 2] = [3, 17];
+/// How often a process of each kind of job is killed, by its delivery: in all tests 15 of them, and in the long run 102.
+fn kills(delivery: &str) -> usize {
+    match (std::env::var_os("LONG_TESTS").is_some(), delivery) {
+        (true, _) => 17,
+        (false, "exactly_once") => 3,
+        (false, _) => 2,
+    }
+}
+
 /// With what a process ends that has lost another.
 const RESTART: Option<i32> = Some(75);
 /// How long the others take to notice and to end: a link that breaks is noticed at once.
 const NOTICED: Duration = Duration::from_secs(10);
 
 fn survives(kind: usize, delivery: &'static str, seed: u64) {
-    let kills = KILLS[usize::from(std::env::var_os("LONG_TESTS").is_some())];
+    let kills = kills(delivery);
     let (name, windows) = KINDS[kind];
     let mut story = Story::new(&format!("cluster-{name}"), windows, delivery, seed);
     let mut gone_on = 0;
