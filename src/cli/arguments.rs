@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
 use crate::checkpoint::{StartFrom, StartOptions};
+use crate::config::LoggingConfig;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::time::Epoch;
 use clap::{Args, Parser, Subcommand};
@@ -250,21 +251,15 @@ pub struct ConfigOption {
     pub config: PathBuf,
 }
 
+/// What is said of a job, whoever starts its processes.
 #[derive(Debug, Args)]
-pub struct RunOptions {
+pub struct JobOptions {
     /// The configuration, a YAML file
     #[arg(long, short = 'c', value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Worker threads of each process [default: parallelism of the configuration]
     #[arg(long, short = 'w', value_name = "N")]
     pub threads: Option<NonZeroUsize>,
-    /// Processes of the job
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 1)]
-    pub processes: usize,
-    /// This process's index, from 0, or a name that ends with it, such as a pod's: processor-2 [default: PROCESSOR_INDEX of the
-    /// environment, or 0]
-    #[arg(long, short = 'p', value_name = "INDEX", value_parser = index)]
-    pub process: Option<usize>,
     /// One host:port a line, in the order of the processes [default: localhost, ports from 2101]
     #[arg(long, short = 'h', value_name = "FILE")]
     pub hostfile: Option<PathBuf>,
@@ -286,6 +281,44 @@ pub struct RunOptions {
     /// What to log, as in `info,frontier=debug` [default: logging.filter of the configuration]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
+}
+
+impl JobOptions {
+    /// The configuration that was given.
+    pub fn config(&self) -> ProcessorResult<&Path> {
+        self.config.as_deref().ok_or_else(|| ProcessorError::Config(FIRST_STEPS.into()))
+    }
+
+    /// What they say of checkpoints.
+    pub fn start(&self) -> StartOptions {
+        let from = match self.from_checkpoint {
+            Some(number) => StartFrom::Checkpoint(Epoch::new(number)),
+            None if self.ignore_checkpoint => StartFrom::Anew,
+            None => StartFrom::Newest,
+        };
+        StartOptions { from, accept_loss: self.accept_loss }
+    }
+
+    /// What they say of the log, over what the configuration says.
+    pub fn set_logging(&self, logging: &mut LoggingConfig) {
+        logging.json |= self.log_json;
+        if let Some(filter) = &self.log {
+            logging.filter.clone_from(filter);
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    /// Processes of the job
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1)]
+    pub processes: usize,
+    /// This process's index, from 0, or a name that ends with it, such as a pod's: processor-2 [default: PROCESSOR_INDEX of the
+    /// environment, or 0]
+    #[arg(long, short = 'p', value_name = "INDEX", value_parser = index)]
+    pub process: Option<usize>,
+    #[command(flatten)]
+    pub job: JobOptions,
     /// Write the summary to this file, as JSON, and not to standard error
     #[arg(long, value_name = "FILE", hide = true)]
     pub summary: Option<PathBuf>,
@@ -304,56 +337,21 @@ impl RunOptions {
             (None, Err(_)) => Ok(0),
         }
     }
-
-    /// What they say of checkpoints.
-    pub fn start(&self) -> StartOptions {
-        start_options(self.from_checkpoint, self.ignore_checkpoint, self.accept_loss)
-    }
 }
 
 #[derive(Debug, Args)]
 pub struct LaunchOptions {
-    /// The configuration, a YAML file
-    #[arg(long, short = 'c', value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Worker threads of each process [default: parallelism of the configuration]
-    #[arg(long, short = 'w', value_name = "N")]
-    pub threads: Option<NonZeroUsize>,
     /// Processes of the job, on all machines
     #[arg(long, short = 'n', value_name = "N")]
     pub processes: usize,
-    /// One host:port a line, in the order of the processes [default: localhost, ports from 2101]
-    #[arg(long, short = 'h', value_name = "FILE")]
-    pub hostfile: Option<PathBuf>,
-    /// Begin with the checkpoint of this number instead of the newest; those after it count no more
-    #[arg(long, value_name = "N", conflicts_with = "ignore_checkpoint")]
-    pub from_checkpoint: Option<u64>,
-    /// Begin anew although there are checkpoints; asks at a terminal
-    #[arg(long)]
-    pub ignore_checkpoint: bool,
-    /// Go on although records are lost that the checkpoint goes on with; they are counted
-    #[arg(long)]
-    pub accept_loss: bool,
-    /// Answer yes to what is asked
-    #[arg(long, short = 'y')]
-    pub yes: bool,
-    /// Log one JSON object a line
-    #[arg(long)]
-    pub log_json: bool,
-    /// What to log, as in `info,frontier=debug` [default: logging.filter of the configuration]
-    #[arg(long, value_name = "FILTER")]
-    pub log: Option<String>,
+    #[command(flatten)]
+    pub job: JobOptions,
     /// Give up after so many starts in a row, none of which came to a minute
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub max_restarts: u32,
 }
 
 impl LaunchOptions {
-    /// What they say of checkpoints.
-    pub fn start(&self) -> StartOptions {
-        start_options(self.from_checkpoint, self.ignore_checkpoint, self.accept_loss)
-    }
-
     /// The arguments of each process, at each start; `threads` are its workers.
     pub fn of_each(&self, config: &Path, threads: usize) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = ["run", "--config"].map(OsString::from).into();
@@ -361,42 +359,28 @@ impl LaunchOptions {
         for (option, number) in [("-w", threads), ("-n", self.processes)] {
             arguments.extend([option.into(), number.to_string().into()]);
         }
-        if let Some(hostfile) = &self.hostfile {
+        if let Some(hostfile) = &self.job.hostfile {
             arguments.extend(["-h".into(), hostfile.into()]);
         }
-        if let Some(filter) = &self.log {
+        if let Some(filter) = &self.job.log {
             arguments.extend(["--log".into(), filter.into()]);
         }
-        arguments.extend(self.log_json.then(|| "--log-json".into()));
+        arguments.extend(self.job.log_json.then(|| "--log-json".into()));
         arguments
     }
 
     /// Further arguments of the first start.
     pub fn of_the_first(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
-        if let Some(number) = self.from_checkpoint {
+        if let Some(number) = self.job.from_checkpoint {
             arguments.extend(["--from-checkpoint".into(), number.to_string().into()]);
         }
-        if self.ignore_checkpoint {
+        if self.job.ignore_checkpoint {
             arguments.extend(["--ignore-checkpoint".into(), "--yes".into()]);
         }
-        arguments.extend(self.accept_loss.then(|| "--accept-loss".into()));
+        arguments.extend(self.job.accept_loss.then(|| "--accept-loss".into()));
         arguments
     }
-}
-
-fn start_options(from_checkpoint: Option<u64>, ignore_checkpoint: bool, accept_loss: bool) -> StartOptions {
-    let from = match from_checkpoint {
-        Some(number) => StartFrom::Checkpoint(Epoch::new(number)),
-        None if ignore_checkpoint => StartFrom::Anew,
-        None => StartFrom::Newest,
-    };
-    StartOptions { from, accept_loss }
-}
-
-/// The configuration that was given.
-pub fn config_of(path: Option<&Path>) -> ProcessorResult<&Path> {
-    path.ok_or_else(|| ProcessorError::Config(FIRST_STEPS.into()))
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! `processor launch`.
 
-use super::arguments::{LaunchOptions, config_of};
+use super::arguments::LaunchOptions;
 use super::{confirm, report, signals};
 use crate::checkpoint::StartFrom;
 use crate::config::{self, ProcessorConfig};
@@ -16,17 +16,17 @@ const TIME_TO_END: Duration = Duration::from_secs(10);
 
 /// Starts the processes of this machine and looks after them; prints what they came to.
 pub fn launch(options: &LaunchOptions) -> ProcessorResult<ExitCode> {
-    let path = config_of(options.config.as_deref())?;
+    let path = options.job.config()?;
     let mut config = config::load(path, config::environment())?.config;
-    config.logging.json |= options.log_json;
-    let threads = options.threads.unwrap_or(config.parallelism);
-    let topology = Topology::new(threads, options.processes, 0, options.hostfile.as_deref())?;
+    options.job.set_logging(&mut config.logging);
+    let threads = options.job.threads.unwrap_or(config.parallelism);
+    let topology = Topology::new(threads, options.processes, 0, options.job.hostfile.as_deref())?;
     let local = local_processes(topology.addresses())?;
     can_listen(&config, local.len())?;
-    let start = options.start();
+    let start = options.job.start();
     start.check(&config)?;
     if let (StartFrom::Anew, Some(checkpoints)) = (start.from, &config.state.checkpoint_path) {
-        confirm::begin_anew(checkpoints, options.yes)?;
+        confirm::begin_anew(checkpoints, options.job.yes)?;
     }
     init_logging(&config.logging)?;
     let control = Control::new();

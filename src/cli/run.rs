@@ -1,6 +1,6 @@
 //! `processor run`.
 
-use super::arguments::{RunOptions, config_of};
+use super::arguments::RunOptions;
 use super::{confirm, report, signals};
 use crate::checkpoint::StartFrom;
 use crate::config;
@@ -10,22 +10,19 @@ use crate::runtime::{Job, Topology};
 
 /// Loads the configuration, runs the job, prints the summary.
 pub fn run(options: &RunOptions) -> ProcessorResult<ExitCode> {
-    let path = config_of(options.config.as_deref())?;
+    let path = options.job.config()?;
     let process = options.index()?;
     let mut loaded = config::load(path, config::environment())?;
     report::quieten_under_a_table(&mut loaded);
     let mut config = loaded.config;
-    config.logging.json |= options.log_json;
-    if let Some(filter) = &options.log {
-        config.logging.filter.clone_from(filter);
-    }
-    let threads = options.threads.unwrap_or(config.parallelism);
-    let topology = Topology::new(threads, options.processes, process, options.hostfile.as_deref())?;
-    let start = options.start();
+    options.job.set_logging(&mut config.logging);
+    let threads = options.job.threads.unwrap_or(config.parallelism);
+    let topology = Topology::new(threads, options.processes, process, options.job.hostfile.as_deref())?;
+    let start = options.job.start();
     start.check(&config)?;
     // One of the processes is enough: it alone begins anew.
     if let (StartFrom::Anew, Some(checkpoints), 0) = (start.from, &config.state.checkpoint_path, process) {
-        confirm::begin_anew(checkpoints, options.yes)?;
+        confirm::begin_anew(checkpoints, options.job.yes)?;
     }
     init_logging(&config.logging)?;
     for warning in &loaded.warnings {
