@@ -9,7 +9,7 @@
 //! passed over, or ignored, cannot be taken for what comes now.
 
 use super::{
-    CheckpointState, CheckpointStore, Fault, FaultKind, JobFingerprint, ListedCheckpoint, Manifest, RestoreProgress,
+    Agreement, CheckpointState, CheckpointStore, Fault, FaultKind, JobFingerprint, ListedCheckpoint, Manifest, RestoreProgress,
     Restored, StartFrom,
 };
 use crate::error::{ProcessorError, ProcessorResult};
@@ -53,10 +53,44 @@ pub fn choose(store: &CheckpointStore, from: StartFrom, expected: &Expectation<'
             fits(store, &manifest, expected)?;
             let published = listed.iter().filter(|other| other.state.manifest().is_some() && other.epoch > epoch);
             let discarded = published.map(|other| other.epoch).collect();
-            Ok(Choice { restored: Some(open(store, manifest, expected.progress)?), first, discarded })
+            Ok(Choice { restored: Some(Restored::open_shown(store, manifest, expected.progress)?), first, discarded })
         }
         StartFrom::Newest => Ok(Choice { restored: newest(store, &listed, expected)?, first, discarded: nothing }),
     }
+}
+
+/// Opens what the processes have agreed on, each in a directory of its own: `sound` is what this one has open already.
+///
+/// # Errors
+/// As [`choose`].
+pub fn choose_agreed(
+    store: &CheckpointStore,
+    agreement: &Agreement,
+    from: StartFrom,
+    sound: Vec<Restored>,
+    expected: &Expectation<'_>,
+) -> ProcessorResult<Choice> {
+    for passed_over in &agreement.passed_over {
+        tracing::error!(target: "checkpoint", "{passed_over}: going on from an older checkpoint");
+    }
+    let Agreement { restored: Some(epoch), first, .. } = *agreement else {
+        return Ok(Choice { restored: None, first: agreement.first, discarded: Vec::new() });
+    };
+    // What is prepared here was committed elsewhere.
+    store.commit(epoch)?;
+    let listed = store.list()?;
+    let published = listed.iter().filter(|other| other.state.manifest().is_some() && other.epoch > epoch);
+    let discarded = match from {
+        StartFrom::Checkpoint(_) => published.map(|other| other.epoch).collect(),
+        StartFrom::Newest | StartFrom::Anew => Vec::new(),
+    };
+    let manifest = store.load(epoch)?;
+    fits(store, &manifest, expected)?;
+    let restored = match sound.into_iter().find(|restored| restored.manifest().epoch == epoch) {
+        Some(restored) => restored,
+        None => Restored::open_shown(store, manifest, expected.progress)?,
+    };
+    Ok(Choice { restored: Some(restored), first, discarded })
 }
 
 fn newest(
@@ -78,7 +112,7 @@ fn newest(
             }),
             CheckpointState::Complete(manifest) => {
                 fits(store, manifest, expected)?;
-                open(store, (**manifest).clone(), expected.progress)
+                Restored::open_shown(store, (**manifest).clone(), expected.progress)
             }
         };
         match opened {
@@ -108,10 +142,6 @@ fn is_newer_format(fault: &Fault) -> bool {
     matches!(fault.kind, FaultKind::NewerFormat { .. })
 }
 
-fn open(store: &CheckpointStore, manifest: Manifest, progress: &RestoreProgress) -> ProcessorResult<Restored> {
-    progress.begin_check(manifest.snapshots.iter().map(|snapshot| snapshot.files.bytes()).sum());
-    Restored::open_with(store, manifest, &|bytes| progress.checked(bytes))
-}
 
 fn refusal(store: &CheckpointStore, epoch: Epoch, error: &ProcessorError, why: &str) -> ProcessorError {
     ProcessorError::Refused(format!(

@@ -5,6 +5,10 @@
 //! when it is, the sinks of all processes commit it; only when all have is the next end announced. So at most one checkpoint holds
 //! results that are not delivered.
 //!
+//! Where each process keeps its part of a checkpoint in a directory of its own, publishing is a commit in two phases: all processes
+//! *prepare* the checkpoint, each durably; when all have, the first one *commits* it, which is the commit point, and the others when
+//! they hear that it is published. What one of them has prepared and nobody committed does not count.
+//!
 //! How it fails: a worker whose snapshot fails tries again and reports when it has one, and so does the publisher; meanwhile the
 //! epoch stays where it is, and the job goes on in the next one. A checkpoint that takes longer than the time-out counts as a
 //! failure, for people to see; it is not given up, as everything of a later one would build on it.
@@ -49,6 +53,8 @@ pub enum Event<R> {
     Unready(WorkerIndex, HasCuts),
     /// A worker's snapshot of an epoch is durable.
     Reported(WorkerIndex, Epoch, R),
+    /// A process has durably prepared the checkpoint of an epoch.
+    Prepared(ProcessIndex, Epoch),
     /// The checkpoint of an epoch is published.
     Published(Epoch),
     /// All sinks of a process have delivered what the checkpoint of an epoch holds for them.
@@ -63,11 +69,24 @@ pub struct HasCuts(pub bool);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProcessIndex(pub u16);
 
+/// Where the processes of a job have their checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Placement {
+    /// All in one directory.
+    Shared,
+    /// Each its part of every checkpoint in a directory of its own, on whichever host it is.
+    PerProcess,
+}
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<R> {
     /// Tell all workers that this epoch ends.
     Announce(Epoch, Ending),
+    /// Have all processes prepare the checkpoint that these snapshots, one a worker, make.
+    Prepare(Epoch, Ending, Vec<R>),
+    /// Publish the checkpoint that all processes have prepared.
+    Commit(Epoch),
     /// Publish the checkpoint that these snapshots, one a worker, make.
     Publish(Epoch, Ending, Vec<R>),
     /// Tell all that the checkpoint is published.
@@ -85,6 +104,8 @@ pub struct Rules {
     pub workers: usize,
     /// Processes.
     pub processes: usize,
+    /// Where these have their checkpoints.
+    pub placement: Placement,
     /// The time from the end of one checkpoint's epoch to the next; `None`: at the end of the run alone.
     pub interval: Option<Duration>,
     /// How long a checkpoint may take until it counts as overdue.
@@ -99,7 +120,9 @@ enum Phase<R> {
     Open,
     /// Its end is announced.
     Ending(BTreeMap<WorkerIndex, R>),
-    /// All workers have reported.
+    /// All workers have reported; these processes have prepared it.
+    Preparing(BTreeSet<ProcessIndex>),
+    /// It is about to count.
     Publishing,
     /// The checkpoint counts.
     Delivering(BTreeSet<ProcessIndex>),
@@ -165,6 +188,13 @@ impl<R> Coordinator<R> {
                     reports.insert(worker, report);
                 }
             }
+            Event::Prepared(process, epoch) => {
+                if let Phase::Preparing(processes) = &mut self.phase
+                    && epoch == self.epoch
+                {
+                    processes.insert(process);
+                }
+            }
             Event::Published(epoch) => {
                 if matches!(self.phase, Phase::Publishing) && epoch == self.epoch {
                     self.phase = Phase::Delivering(BTreeSet::new());
@@ -187,8 +217,20 @@ impl<R> Coordinator<R> {
             Phase::Open => self.end_if_due(now),
             Phase::Ending(reports) if reports.len() == self.rules.workers => {
                 let reports = std::mem::take(reports).into_values().collect();
+                match self.rules.placement {
+                    Placement::Shared => {
+                        self.phase = Phase::Publishing;
+                        vec![Command::Publish(self.epoch, self.ending, reports)]
+                    }
+                    Placement::PerProcess => {
+                        self.phase = Phase::Preparing(BTreeSet::new());
+                        vec![Command::Prepare(self.epoch, self.ending, reports)]
+                    }
+                }
+            }
+            Phase::Preparing(processes) if processes.len() == self.rules.processes => {
                 self.phase = Phase::Publishing;
-                vec![Command::Publish(self.epoch, self.ending, reports)]
+                vec![Command::Commit(self.epoch)]
             }
             Phase::Delivering(processes) if processes.len() == self.rules.processes => {
                 let delivered = self.epoch;
@@ -200,7 +242,7 @@ impl<R> Coordinator<R> {
                 self.epoch = delivered.next();
                 self.end_if_due(now)
             }
-            Phase::Ending(_) | Phase::Publishing | Phase::Delivering(_) => {
+            Phase::Ending(_) | Phase::Preparing(_) | Phase::Publishing | Phase::Delivering(_) => {
                 let late = now.saturating_sub(self.announced_at) >= self.rules.timeout;
                 match late && !std::mem::replace(&mut self.overdue, late) {
                     true => vec![Command::Overdue(self.epoch)],
@@ -237,8 +279,8 @@ impl<R> Coordinator<R> {
 
     /// Since when a checkpoint is under way, if one is.
     pub fn pending_since(&self) -> Option<Duration> {
-        let pending = matches!(self.phase, Phase::Ending(_) | Phase::Publishing | Phase::Delivering(_));
-        pending.then_some(self.announced_at)
+        let is_pending = !matches!(self.phase, Phase::Open | Phase::Over);
+        is_pending.then_some(self.announced_at)
     }
 }
 
@@ -249,6 +291,7 @@ mod tests {
     const RULES: Rules = Rules {
         workers: 2,
         processes: 1,
+        placement: Placement::Shared,
         interval: Some(Duration::from_secs(10)),
         timeout: Duration::from_secs(60),
         least_pause: Duration::from_secs(1),
@@ -285,6 +328,29 @@ mod tests {
         assert_eq!(complete(&mut coordinator, 7, Ending::Periodic, 31), announce(8), "it is late already");
         assert_eq!(complete(&mut coordinator, 8, Ending::Periodic, 32), []);
         assert_eq!(coordinator.epoch(), Epoch::new(9));
+    }
+
+    #[test]
+    fn what_each_process_keeps_counts_when_all_have_prepared_it() {
+        let rules = Rules { processes: 2, placement: Placement::PerProcess, ..RULES };
+        let mut coordinator = Coordinator::new(rules, Epoch::new(7));
+        let of = Epoch::new(7);
+        coordinator.hear(Event::Tick, secs(10));
+        assert_eq!(coordinator.hear(Event::Prepared(ProcessIndex(0), of), secs(11)), [], "nothing is to be prepared yet");
+        assert_eq!(coordinator.hear(reported(0, 7), secs(11)), []);
+        let prepare = [Command::Prepare(of, Ending::Periodic, vec![0, 1])];
+        assert_eq!(coordinator.hear(reported(1, 7), secs(11)), prepare);
+        assert_eq!(coordinator.hear(Event::Published(of), secs(11)), [], "nobody has committed it");
+        for again in [0, 0, 0] {
+            assert_eq!(coordinator.hear(Event::Prepared(ProcessIndex(again), of), secs(12)), []);
+        }
+        assert_eq!(coordinator.hear(Event::Prepared(ProcessIndex(1), Epoch::new(6)), secs(12)), [], "an earlier one");
+        assert_eq!(coordinator.hear(Event::Prepared(ProcessIndex(1), of), secs(12)), [Command::Commit(of)]);
+        let published = [Command::TellPublished(of, Ending::Periodic)];
+        assert_eq!(coordinator.hear(Event::Published(of), secs(12)), published);
+        assert_eq!(coordinator.hear(Event::Committed(ProcessIndex(1), of), secs(13)), []);
+        assert_eq!(coordinator.hear(Event::Committed(ProcessIndex(0), of), secs(13)), []);
+        assert_eq!(coordinator.epoch(), Epoch::new(8));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::fault::{Crc32, Fault, FaultKind};
 use super::files::SnapshotFiles;
 use super::fingerprint::JobFingerprint;
 use super::worker_store::Written;
-use super::{CheckpointStore, PartitionCut, SinkNames};
+use super::{CheckpointStore, PartitionCut, ProcessIndex, SinkNames};
 use crate::aggregate::AggregatePlan;
 use crate::config::{AggregateKind, AggregationConfig};
 use crate::error::{ProcessorError, ProcessorResult};
@@ -21,6 +21,7 @@ use crate::time::{Epoch, EventTime, Span};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The version of the format of checkpoints that this program writes, and the newest that it reads.
@@ -48,6 +49,9 @@ pub struct Manifest {
     pub processes: u32,
     /// Workers of all processes.
     pub workers: u32,
+    /// The process whose workers' snapshots are beside this copy of the manifest; without it all of them are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<ProcessIndex>,
     /// Classes of keys.
     pub key_groups: u32,
     /// What the state means.
@@ -173,6 +177,16 @@ impl Manifest {
         Ok(bytes)
     }
 
+    /// The same as text, for another process.
+    ///
+    /// # Errors
+    /// Where it cannot be written as JSON.
+    pub fn to_text(&self) -> ProcessorResult<String> {
+        let failed = |why: String| ProcessorError::State(format!("the manifest of checkpoint {} is no JSON: {why}", self.epoch));
+        let bytes = self.to_bytes().map_err(|error| failed(error.to_string()))?;
+        String::from_utf8(bytes).map_err(|error| failed(error.to_string()))
+    }
+
     /// Reads a document; `path` is where it is from.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, Fault> {
         check_checksum(bytes, path)?;
@@ -193,9 +207,45 @@ impl Manifest {
         if !numbers.eq(0..self.workers) {
             return Some(format!("{} workers, and not one snapshot of each in their order", self.workers));
         }
+        if let Some(ProcessIndex(process)) = self.part
+            && (u32::from(process) >= self.processes || !self.workers.is_multiple_of(self.processes))
+        {
+            let Self { processes, workers, .. } = self;
+            return Some(format!("the part of process {process} of {processes}, which have {workers} workers"));
+        }
         let files = self.snapshots.iter().flat_map(|snapshot| snapshot.files.0.iter().map(|file| &file.name));
         let mut names = files.chain(self.snapshots.iter().map(|snapshot| &snapshot.directory));
         names.find(|name| !is_plain(name)).map(|name| format!("{name:?} is not the name of a file"))
+    }
+
+    /// What all copies of the manifest have in common: the checksum of one that is of no process's part.
+    ///
+    /// # Errors
+    /// Where it cannot be written as JSON.
+    pub fn digest(&self) -> ProcessorResult<Crc32> {
+        let whole = Self { part: None, ..self.clone() };
+        Ok(Crc32(crc32fast::hash(whole.to_text()?.as_bytes())))
+    }
+
+    /// The workers of a process.
+    pub fn workers_of(&self, process: ProcessIndex) -> Range<u32> {
+        let each = self.workers / self.processes.max(1);
+        let first = u32::from(process.0) * each;
+        first..first + each
+    }
+
+    /// The snapshots that are beside this copy of the manifest.
+    pub fn held(&self) -> &[WorkerSnapshot] {
+        match self.part {
+            None => &self.snapshots,
+            Some(process) => self.held_by(process),
+        }
+    }
+
+    /// The snapshots of a process's workers.
+    pub fn held_by(&self, process: ProcessIndex) -> &[WorkerSnapshot] {
+        let Range { start, end } = self.workers_of(process);
+        &self.snapshots[start as usize..end as usize]
     }
 
     /// The length of all files of the snapshots.

@@ -9,6 +9,7 @@
 //! What is decided (which epoch may be cut, published, delivered, forgotten; which checkpoint is restored, what is sent again) is
 //! decided by pure functions over plain data, apart from I/O.
 
+mod agreement;
 mod attempts;
 mod choice;
 mod compare;
@@ -19,6 +20,7 @@ mod failpoint;
 mod fault;
 mod files;
 mod fingerprint;
+mod keeper;
 mod manifest;
 mod meaning;
 mod numbers;
@@ -41,19 +43,21 @@ mod worker;
 mod worker_store;
 mod writer;
 
+pub use agreement::{Agreement, Held, Offer, agree, check_alike, cuts_of, offer};
 pub use attempts::{Attempts, FailureObserver};
-pub use choice::{Choice, Expectation, choose};
+pub use choice::{Choice, Expectation, choose, choose_agreed};
 pub use compare::{Comparison, EntryCounts, EntryDifference, compare};
 pub use contents::{
     ChunkContent, Contents, DefinitionContent, EntryContent, FigureList, Figures, RecordText, Selected, Selection,
     TableSize, WaitingContent, read_record,
 };
-pub use coordinator::{Command, Coordinator, Ending, Event, HasCuts, ProcessIndex, Rules};
+pub use coordinator::{Command, Coordinator, Ending, Event, HasCuts, Placement, ProcessIndex, Rules};
 pub use cut::{Cuts, PartitionCut};
 pub use failpoint::{FAILPOINT_VARIABLE, failpoint};
 pub use fault::{Crc32, Fault, FaultKind};
 pub use files::{KnownFiles, SnapshotFile, SnapshotFiles};
 pub use fingerprint::{FingerprintDifference, FingerprintPart, JobFingerprint};
+pub use keeper::{Heard, KeeperSettings, start_keeper};
 pub use manifest::{
     AggregationSummary, CutSummary, DefinitionSummary, FORMAT_VERSION, Manifest, SinkFile, SinkShard, WorkerSnapshot,
 };
@@ -61,7 +65,7 @@ pub use meaning::DefinitionParts;
 pub use numbers::{SinkNames, SinkNumber, check_sinks};
 pub use port::{Part, Voice, WorkerPort};
 pub use progress::{Loaded, RestoreProgress};
-pub use publisher::{Publication, Published, PublisherSettings, start_publisher};
+pub use publisher::{Publication, Published, PublisherSettings, Step, start_publisher};
 pub use reader::{Record, SnapshotReader};
 pub use record::{Changes, RecordKey, Table};
 pub use records::{OutboxKey, delete_cut, delete_outbox, put_cut, put_outbox, read_cut, read_outbox};
@@ -69,7 +73,7 @@ pub use report::SnapshotReport;
 pub use restored::{Restored, key_groups_of, sink_recovery};
 pub use sinks::SinkGathering;
 pub use start::{StartFrom, StartOptions};
-pub use store::{CheckpointState, CheckpointStore, LEAST_RETAINED, ListedCheckpoint};
+pub use store::{CheckpointState, CheckpointStore, LEAST_RETAINED, ListedCheckpoint, Own};
 pub use verify::{Verification, verify};
 pub use words::{Beginning, Word};
 pub use worker::{FirstEpoch, WorkerEpochs};

@@ -5,7 +5,7 @@
 //! worker's operator has the coordinator, which hears the words as they come and the clock some times a second.
 
 use super::words::{Beginning, Word};
-use super::{Command, Coordinator, Ending, Event, Voice, WorkerEpochs};
+use super::{Command, Coordinator, Ending, Event, ProcessIndex, Step, Voice, WorkerEpochs};
 use crate::runtime::Control;
 use crate::sink::SinkHub;
 use crate::time::{Epoch, Time};
@@ -23,6 +23,20 @@ use timely::dataflow::operators::vec::Broadcast;
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(20);
 
+/// The process of the coordinator.
+const FIRST_PROCESS: ProcessIndex = ProcessIndex(0);
+
+/// What the publisher is to do; the reports are those of all workers.
+#[derive(Debug)]
+pub enum Order {
+    /// Publish the checkpoint.
+    Publish(Epoch, Ending, Vec<String>),
+    /// Prepare it, and have the other processes do so.
+    Prepare(Epoch, Ending, Vec<String>),
+    /// Publish what all processes have prepared.
+    Commit(Epoch),
+}
+
 /// Told of each decision of the coordinator.
 pub type CommandObserver = Box<dyn FnMut(&Command<String>)>;
 
@@ -33,10 +47,10 @@ pub type WordObserver = Box<dyn FnMut(&Word)>;
 pub struct CoordinatorSeat {
     /// The decisions.
     pub coordinator: Coordinator<String>,
-    /// Has the checkpoint of these reports published, on another thread.
-    pub publish: Box<dyn FnMut(Epoch, Ending, Vec<String>)>,
-    /// The epochs whose checkpoints have been published; the worker's voice is woken for each.
-    pub published: Receiver<Epoch>,
+    /// Has a checkpoint prepared or published, on another thread.
+    pub publish: Box<dyn FnMut(Order)>,
+    /// What has been prepared and published; the worker's voice is woken for each.
+    pub published: Receiver<Step>,
     /// Told what is decided, for the log and the status.
     pub observer: CommandObserver,
 }
@@ -118,8 +132,14 @@ pub fn checkpoints(scope: Scope<'_, Time>, settings: CheckpointSettings) {
 
 impl CoordinatorSeat {
     fn tick(&mut self, now: Duration, epochs: &WorkerEpochs) {
-        while let Ok(epoch) = self.published.try_recv() {
-            self.hear(Event::Published(epoch), now, epochs);
+        while let Ok(step) = self.published.try_recv() {
+            match step {
+                Step::Prepared(epoch, manifest) => {
+                    epochs.say(Word::Prepare(epoch, manifest));
+                    self.hear(Event::Prepared(FIRST_PROCESS, epoch), now, epochs);
+                }
+                Step::Published(epoch) => self.hear(Event::Published(epoch), now, epochs),
+            }
         }
         self.hear(Event::Tick, now, epochs);
     }
@@ -127,13 +147,14 @@ impl CoordinatorSeat {
     fn hear_word(&mut self, word: Word, now: Duration, epochs: &WorkerEpochs) {
         let event = match word {
             Word::Reported(worker, epoch, report) => Event::Reported(worker, epoch, report),
+            Word::Prepared(process, epoch) => Event::Prepared(process, epoch),
             Word::Committed(process, epoch) => Event::Committed(process, epoch),
             Word::Wanted => Event::Wanted,
             Word::Stopping => Event::Stopping,
             Word::Finished(worker) => Event::Finished(worker),
             Word::Unready(worker, has_cuts) => Event::Unready(worker, has_cuts),
             // Its own words.
-            Word::Ends(..) | Word::Published(..) | Word::Over(_) => return,
+            Word::Ends(..) | Word::Prepare(..) | Word::Published(..) | Word::Over(_) => return,
             // Every process looks at it by itself.
             Word::Begins(_) => return,
         };
@@ -145,7 +166,9 @@ impl CoordinatorSeat {
             (self.observer)(&command);
             match command {
                 Command::Announce(epoch, ending) => epochs.say(Word::Ends(epoch, ending)),
-                Command::Publish(epoch, ending, reports) => (self.publish)(epoch, ending, reports),
+                Command::Prepare(epoch, ending, reports) => (self.publish)(Order::Prepare(epoch, ending, reports)),
+                Command::Commit(epoch) => (self.publish)(Order::Commit(epoch)),
+                Command::Publish(epoch, ending, reports) => (self.publish)(Order::Publish(epoch, ending, reports)),
                 Command::TellPublished(epoch, ending) => epochs.say(Word::Published(epoch, ending)),
                 Command::TellOver(epoch) => epochs.say(Word::Over(epoch)),
                 Command::Overdue(_) => {}

@@ -2,11 +2,13 @@
 //!
 //! The model: it is given the reports of all workers, makes the manifest of them, publishes it, and removes checkpoints that are
 //! older than those that are kept. Nothing is removed before: a start that is refused leaves what there was, and processes that
-//! start one after the other find the same. How it fails: as the writers do, see [`Attempts`].
+//! start one after the other find the same. Where each process has a directory of its own, it prepares the checkpoint first, and commits
+//! it when all processes have prepared theirs. How it fails: as the writers do, see [`Attempts`].
 
 use super::attempts::Attempts;
 use super::report::{SnapshotReport, manifest_of};
-use super::{CheckpointStore, Ending, Manifest, Voice};
+use super::operator::Order;
+use super::{CheckpointStore, Ending, Manifest, ProcessIndex, Voice};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::runtime::{Control, panic_message, yield_to_workers};
 use crate::time::Epoch;
@@ -18,16 +20,21 @@ use std::time::{Duration, Instant};
 /// How often it looks whether the run is over.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A checkpoint to be published.
+/// What is to be done about a checkpoint.
 pub struct Publication {
-    /// Its epoch.
-    pub epoch: Epoch,
-    /// Why the epoch ended.
-    pub ending: Ending,
-    /// When its end was announced.
+    /// What.
+    pub order: Order,
+    /// When the end of its epoch was announced.
     pub begun: Instant,
-    /// What the workers have reported, as JSON.
-    pub reports: Vec<String>,
+}
+
+/// What has come of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is prepared here; the other processes need this manifest.
+    Prepared(Epoch, String),
+    /// It is published.
+    Published(Epoch),
 }
 
 /// What was published.
@@ -55,8 +62,8 @@ pub struct PublisherSettings {
     pub discarded: Vec<Epoch>,
     /// What is to be published.
     pub publications: Receiver<Publication>,
-    /// Told of what is published, for the coordinator.
-    pub published: Sender<Epoch>,
+    /// Told of what is prepared and published, for the coordinator.
+    pub published: Sender<Step>,
     /// Woken then.
     pub voice: Voice,
     /// How failures are met.
@@ -83,43 +90,86 @@ pub fn start_publisher(settings: PublisherSettings) -> ProcessorResult<JoinHandl
 }
 
 fn run(settings: &PublisherSettings) {
+    let mut prepared = None;
     loop {
         let publication = match settings.publications.recv_timeout(LOOK) {
             Ok(publication) => publication,
             Err(RecvTimeoutError::Timeout) if !settings.attempts.is_over() => continue,
             Err(_) => return,
         };
-        match manifest(&settings.template, &publication) {
-            Ok(manifest) => {
-                if publish(settings, &publication, &manifest).is_none() {
-                    return;
-                }
-            }
+        match settings.obey(publication, &mut prepared) {
+            Ok(Some(())) => {}
+            Ok(None) => return,
             Err(error) => return settings.control.fail(error),
         }
     }
 }
 
-fn manifest(template: &Manifest, publication: &Publication) -> ProcessorResult<Manifest> {
-    let reports = publication.reports.iter().map(|report| SnapshotReport::from_json(report));
-    let reports = reports.collect::<ProcessorResult<_>>()?;
-    Ok(manifest_of(template, publication.epoch, publication.ending, reports))
+impl PublisherSettings {
+    /// `None`: the run is over. `prepared` is what the next commit publishes.
+    fn obey(&self, Publication { order, begun }: Publication, prepared: &mut Option<Manifest>) -> ProcessorResult<Option<()>> {
+        let Self { checkpoints, attempts, .. } = self;
+        match order {
+            Order::Publish(epoch, ending, reports) => {
+                let manifest = self.manifest(epoch, ending, &reports)?;
+                let lost = || checkpoints.lost(&manifest);
+                let publish = || checkpoints.publish(&manifest);
+                if attempts.until_it_works_unless("publishing a checkpoint", lost, publish).is_none() {
+                    return Ok(None);
+                }
+                self.is_published(&manifest, begun);
+            }
+            Order::Prepare(epoch, ending, reports) => {
+                let manifest = self.manifest(epoch, ending, &reports)?;
+                let text = manifest.to_text()?;
+                let own = Manifest { part: Some(ProcessIndex(0)), ..manifest };
+                let lost = || checkpoints.lost(&own);
+                let prepare = || checkpoints.prepare(&own);
+                if attempts.until_it_works_unless("preparing a checkpoint", lost, prepare).is_none() {
+                    return Ok(None);
+                }
+                self.tell(Step::Prepared(epoch, text));
+                *prepared = Some(own);
+            }
+            Order::Commit(epoch) => {
+                let Some(manifest) = prepared.take().filter(|manifest| manifest.epoch == epoch) else {
+                    return Err(ProcessorError::State(format!("checkpoint {epoch} is to be published and was not prepared")));
+                };
+                let lost = || checkpoints.lost(&manifest);
+                let commit = || checkpoints.commit(epoch);
+                if attempts.until_it_works_unless("publishing a checkpoint", lost, commit).is_none() {
+                    return Ok(None);
+                }
+                self.is_published(&manifest, begun);
+            }
+        }
+        Ok(Some(()))
+    }
+
+    fn manifest(&self, epoch: Epoch, ending: Ending, reports: &[String]) -> ProcessorResult<Manifest> {
+        let reports = reports.iter().map(|report| SnapshotReport::from_json(report));
+        Ok(manifest_of(&self.template, epoch, ending, reports.collect::<ProcessorResult<_>>()?))
+    }
+
+    fn is_published(&self, manifest: &Manifest, begun: Instant) {
+        let written = manifest.snapshots.iter().map(|snapshot| snapshot.written.bytes).sum();
+        let published = Published { epoch: manifest.epoch, took: begun.elapsed(), size: manifest.bytes(), written };
+        (self.observer)(published);
+        self.tell(Step::Published(manifest.epoch));
+        remove_old(&self.checkpoints, &self.discarded, self.retain);
+    }
+
+    fn tell(&self, step: Step) {
+        // Nobody listens where the run is over.
+        let _ = self.published.send(step);
+        self.voice.wake();
+    }
 }
 
-/// `None`: the run is over.
-fn publish(settings: &PublisherSettings, publication: &Publication, manifest: &Manifest) -> Option<()> {
-    let PublisherSettings { checkpoints, retain, discarded, published, voice, attempts, observer, .. } = settings;
-    let lost = || checkpoints.lost(manifest);
-    attempts.until_it_works_unless("publishing a checkpoint", lost, || checkpoints.publish(manifest))?;
-    let (size, written) = (manifest.bytes(), manifest.snapshots.iter().map(|snapshot| snapshot.written.bytes).sum());
-    observer(Published { epoch: publication.epoch, took: publication.begun.elapsed(), size, written });
-    // Nobody listens where the run is over.
-    let _ = published.send(publication.epoch);
-    voice.wake();
-    // The new one counts, whatever becomes of the old ones: what cannot be removed now is at the next.
+/// The new one counts, whatever becomes of the old ones: what cannot be removed now is at the next.
+pub(super) fn remove_old(checkpoints: &CheckpointStore, discarded: &[Epoch], retain: usize) {
     let discarded = || discarded.iter().try_for_each(|epoch| checkpoints.remove(*epoch));
-    if let Err(error) = discarded().and_then(|()| checkpoints.retain(*retain)) {
+    if let Err(error) = discarded().and_then(|()| checkpoints.retain(retain)) {
         tracing::warn!(target: "checkpoint", "old checkpoints cannot be removed: {error}");
     }
-    Some(())
 }

@@ -4,7 +4,9 @@
 //! windows by the workers that own their key groups now, whichever worker wrote them; the cuts by all; the outbox by the processes
 //! that take over its shards.
 
-use super::{CheckpointStore, Cuts, Manifest, PartitionCut, RecordKey, SnapshotReader, Table, read_cut, read_outbox};
+use super::{
+    CheckpointStore, Cuts, Manifest, PartitionCut, RecordKey, RestoreProgress, SnapshotReader, Table, read_cut, read_outbox,
+};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, KEY_GROUPS, KeyGroup, WorkerIndex};
 use crate::sink::{Generation, Prepared, Shard, SinkRecovery};
@@ -28,6 +30,20 @@ impl Restored {
     pub(super) fn open_with(store: &CheckpointStore, manifest: Manifest, read: &dyn Fn(u64)) -> ProcessorResult<Self> {
         let snapshots = store.snapshots_with(&manifest, read).collect::<ProcessorResult<_>>()?;
         Ok(Self { manifest, snapshots })
+    }
+
+    /// The same, shown in the progress of the start.
+    pub(super) fn open_shown(
+        store: &CheckpointStore,
+        manifest: Manifest,
+        progress: &RestoreProgress,
+    ) -> ProcessorResult<Self> {
+        progress.begin_check(store.held(&manifest).iter().map(|snapshot| snapshot.files.bytes()).sum());
+        Self::open_with(store, manifest, &|bytes| progress.checked(bytes))
+    }
+
+    pub(super) fn snapshots(&self) -> &[SnapshotReader] {
+        &self.snapshots
     }
 
     /// About how many records there are in all snapshots.

@@ -3,6 +3,7 @@
 use crate::config::{ProcessorConfig, StateBackendKind};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::time::Epoch;
+use serde::{Deserialize, Serialize};
 
 /// How a run is to begin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub struct StartOptions {
 }
 
 /// From which checkpoint a run begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartFrom {
     /// From the newest that can be restored; as a new job where there is none.
     #[default]

@@ -8,19 +8,23 @@
 //! | `<epoch>/worker-<i>/` | the snapshot of worker i, a RocksDB database |
 //! | `<epoch>/manifest.json` | makes the snapshots a checkpoint: it is renamed to this name when all of them are on disk |
 //! | `<epoch>/manifest.json.new` | one that is being written |
+//! | `<epoch>/manifest.json.prepared` | one that is durable and does not count yet; see below |
 //!
 //! A directory with a manifest is a checkpoint; one without is *incomplete*: what an attempt left that came to nothing, or a
 //! removal. It never counts. Removing a checkpoint takes the manifest first. Every step that something later relies on is on
 //! disk (the file, and its name in its directory) before the next begins, so a crash between any two leaves older checkpoints as
 //! they were. Several processes may write their workers' directories under one root; one of them, which holds the lock,
-//! publishes and removes.
+//! publishes and removes. Or each process has a root of its own, with its part of every checkpoint: the snapshots of its own workers
+//! and a copy of the manifest. Then all copies are *prepared* before that of the first process is *committed* by renaming it, and
+//! the others after that: a prepared copy counts where any process has a committed one (see [`super::agreement`]).
 //!
 //! How it fails: each error names the path. A full disk at any step leaves older checkpoints as they were.
 
 use super::failpoint;
 use super::fault::{Fault, FaultKind};
 use super::files::write_durably;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, WorkerSnapshot};
+use super::ProcessIndex;
 use super::reader::SnapshotReader;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::WorkerIndex;
@@ -34,6 +38,7 @@ use std::sync::Arc;
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "manifest.json";
 const NEW_MANIFEST: &str = "manifest.json.new";
+const PREPARED_MANIFEST: &str = "manifest.json.prepared";
 const WORKER: &str = "worker-";
 
 /// Checkpoints that are kept at least: the newest may turn out to be damaged.
@@ -43,8 +48,31 @@ pub const LEAST_RETAINED: usize = 2;
 #[derive(Clone, Debug)]
 pub struct CheckpointStore {
     root: PathBuf,
+    extent: Extent,
     /// The lock goes with the open file.
     _lock: Option<Arc<File>>,
+}
+
+/// Which snapshots of a checkpoint have to be in the directory.
+#[derive(Clone, Copy, Debug)]
+enum Extent {
+    /// All.
+    Whole,
+    /// Those of the part that its copy of the manifest names.
+    AsWritten,
+    /// Those that a process needs.
+    Own(Own),
+}
+
+/// A process that has a directory of checkpoints of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Which.
+    pub process: ProcessIndex,
+    /// Of how many.
+    pub processes: u32,
+    /// The workers of all.
+    pub workers: u32,
 }
 
 /// What there is of an epoch.
@@ -92,21 +120,34 @@ impl CheckpointStore {
     /// # Errors
     /// [`ProcessorError::Refused`] where another run has them open.
     pub fn open(root: impl Into<PathBuf>) -> ProcessorResult<Self> {
-        let store = Self::join(root)?;
-        let lock = lock(&store.root.join(LOCK))?;
-        Ok(Self { _lock: Some(Arc::new(lock)), ..store })
+        Self::join(root)?.locked()
+    }
+
+    /// The checkpoints in the directory of one process, which holds its part of each. Where the job has as many processes and workers
+    /// as when one was taken, the process needs the snapshots of its own workers; else those of all, which somebody has to have put
+    /// there.
+    ///
+    /// # Errors
+    /// [`ProcessorError::Refused`] where another run has them open.
+    pub fn open_own(root: impl Into<PathBuf>, own: Own) -> ProcessorResult<Self> {
+        Self { extent: Extent::Own(own), ..Self::join(root)? }.locked()
+    }
+
+    fn locked(self) -> ProcessorResult<Self> {
+        let lock = lock(&self.root.join(LOCK))?;
+        Ok(Self { _lock: Some(Arc::new(lock)), ..self })
     }
 
     /// The same for the job's other processes, which write their workers' directories and read.
     pub fn join(root: impl Into<PathBuf>) -> ProcessorResult<Self> {
-        let store = Self { root: root.into(), _lock: None };
+        let store = Self { root: root.into(), extent: Extent::Whole, _lock: None };
         create_directory(&store.root)?;
         Ok(store)
     }
 
     /// For reading what is there, whoever writes at the time. Fails where the directory is not there.
     pub fn offline(root: impl Into<PathBuf>) -> ProcessorResult<Self> {
-        let store = Self { root: root.into(), _lock: None };
+        let store = Self { root: root.into(), extent: Extent::AsWritten, _lock: None };
         match fs::metadata(&store.root) {
             Ok(found) if found.is_dir() => Ok(store),
             Ok(_) => Err(ProcessorError::State(format!(
@@ -137,6 +178,22 @@ impl CheckpointStore {
     /// The name of a worker's directory.
     pub fn worker_name(worker: WorkerIndex) -> String {
         format!("{WORKER}{worker}")
+    }
+
+    /// The snapshots of a checkpoint that have to be here.
+    pub fn held<'a>(&self, manifest: &'a Manifest) -> &'a [WorkerSnapshot] {
+        match self.extent {
+            Extent::Whole => &manifest.snapshots,
+            Extent::AsWritten => manifest.held(),
+            Extent::Own(own) if (own.processes, own.workers) == (manifest.processes, manifest.workers) => {
+                manifest.held_by(own.process)
+            }
+            Extent::Own(_) => &manifest.snapshots,
+        }
+    }
+
+    fn prepared_path(&self, epoch: Epoch) -> PathBuf {
+        self.directory(epoch).join(PREPARED_MANIFEST)
     }
 
     fn manifest_path(&self, epoch: Epoch) -> PathBuf {
@@ -189,24 +246,61 @@ impl CheckpointStore {
 
     fn write_manifest(&self, manifest: &Manifest) -> ProcessorResult<()> {
         self.refuse_published(manifest.epoch)?;
-        let directory = self.directory(manifest.epoch);
-        let (new, path) = (directory.join(NEW_MANIFEST), directory.join(MANIFEST));
+        self.write_to(&self.manifest_path(manifest.epoch), manifest)
+    }
+
+    fn write_to(&self, path: &Path, manifest: &Manifest) -> ProcessorResult<()> {
+        let new = self.directory(manifest.epoch).join(NEW_MANIFEST);
         let bytes = manifest
             .to_bytes()
             .map_err(|error| ProcessorError::State(format!("cannot write {} as JSON: {error}", path.display())))?;
         write_durably(&new, &bytes)
             .map_err(|error| ProcessorError::io(format!("cannot write {}", new.display()), error))?;
         failpoint("manifest_written");
-        fs::rename(&new, &path).map_err(|error| {
-            ProcessorError::io(format!("cannot rename {} to {}", new.display(), path.display()), error)
-        })
+        rename(&new, path)
+    }
+
+    /// Prepares this process's part of a checkpoint, whose snapshots are on disk: when this returns it is durable, and does not count.
+    /// It may be done again.
+    ///
+    /// # Errors
+    /// As [`CheckpointStore::publish`].
+    pub fn prepare(&self, manifest: &Manifest) -> ProcessorResult<()> {
+        if let Some(fault) = self.faults(manifest).into_iter().next() {
+            return Err(fault.into());
+        }
+        self.refuse_published(manifest.epoch)?;
+        self.write_to(&self.prepared_path(manifest.epoch), manifest)?;
+        sync_names(&self.directory(manifest.epoch))?;
+        sync_names(&self.root)?;
+        failpoint("prepared");
+        Ok(())
+    }
+
+    /// Makes what is prepared count. It may be done again.
+    ///
+    /// # Errors
+    /// Where it cannot be renamed, or nothing is prepared.
+    pub fn commit(&self, epoch: Epoch) -> ProcessorResult<()> {
+        let (prepared, path) = (self.prepared_path(epoch), self.manifest_path(epoch));
+        if !path.exists() {
+            rename(&prepared, &path)?;
+        }
+        sync_names(&self.directory(epoch))?;
+        failpoint("renamed");
+        Ok(())
+    }
+
+    /// What is prepared of an epoch; [`FaultKind::Missing`] where nothing is.
+    pub fn prepared(&self, epoch: Epoch) -> Result<Manifest, Fault> {
+        self.read_manifest(epoch, &self.prepared_path(epoch))
     }
 
     /// Which files of the snapshots are not there or not as long as they were. This reads none of them.
-    fn faults(&self, manifest: &Manifest) -> Vec<Fault> {
+    pub(super) fn faults(&self, manifest: &Manifest) -> Vec<Fault> {
         let directory = self.directory(manifest.epoch);
-        let of = |snapshot: &super::WorkerSnapshot| snapshot.files.check_lengths(&directory.join(&snapshot.directory));
-        manifest.snapshots.iter().flat_map(of).collect()
+        let of = |snapshot: &WorkerSnapshot| snapshot.files.check_lengths(&directory.join(&snapshot.directory));
+        self.held(manifest).iter().flat_map(of).collect()
     }
 
     /// Why a checkpoint that is not published yet can never be: somebody has removed a file of its snapshots.
@@ -259,12 +353,15 @@ impl CheckpointStore {
 
     /// The manifest of an epoch; [`FaultKind::Missing`] where the checkpoint is not published.
     pub fn manifest(&self, epoch: Epoch) -> Result<Manifest, Fault> {
-        let path = self.manifest_path(epoch);
-        let bytes = fs::read(&path).map_err(|error| Fault::io(&path, &error))?;
-        let manifest = Manifest::from_bytes(&bytes, &path)?;
+        self.read_manifest(epoch, &self.manifest_path(epoch))
+    }
+
+    fn read_manifest(&self, epoch: Epoch, path: &Path) -> Result<Manifest, Fault> {
+        let bytes = fs::read(path).map_err(|error| Fault::io(path, &error))?;
+        let manifest = Manifest::from_bytes(&bytes, path)?;
         match manifest.epoch == epoch {
             true => Ok(manifest),
-            false => Err(Fault::content(&path, format_args!("is that of epoch {}", manifest.epoch.number()))),
+            false => Err(Fault::content(path, format_args!("is that of epoch {}", manifest.epoch.number()))),
         }
     }
 
@@ -313,8 +410,7 @@ impl CheckpointStore {
         read: &'a dyn Fn(u64),
     ) -> impl Iterator<Item = ProcessorResult<SnapshotReader>> + 'a {
         let directory = self.directory(manifest.epoch);
-        manifest
-            .snapshots
+        self.held(manifest)
             .iter()
             .map(move |snapshot| SnapshotReader::open_with(&directory.join(&snapshot.directory), &snapshot.files, read))
     }
@@ -363,6 +459,11 @@ impl CheckpointStore {
         }
         Ok(removed)
     }
+}
+
+fn rename(from: &Path, to: &Path) -> ProcessorResult<()> {
+    let failed = |error| ProcessorError::io(format!("cannot rename {} to {}", from.display(), to.display()), error);
+    fs::rename(from, to).map_err(failed)
 }
 
 /// Takes the lock, which the operating system gives back when the process ends in whichever way.

@@ -6,9 +6,9 @@
 
 use super::contents::{Figures, RecordText, read_record, within};
 use super::fault::Fault;
-use super::manifest::{CutSummary, Manifest, WorkerSnapshot};
+use super::manifest::{CutSummary, Manifest, SinkShard, WorkerSnapshot};
 use super::reader::SnapshotReader;
-use super::{CheckpointStore, PartitionCut, Table};
+use super::{CheckpointStore, PartitionCut, ProcessIndex, Table};
 use crate::error::ProcessorError;
 use crate::event::KeyGroup;
 use crate::sink::Shard;
@@ -44,7 +44,7 @@ pub fn verify(store: &CheckpointStore, epoch: Epoch) -> Verification {
     };
     let directory = store.directory(epoch);
     let mut said = Said::default();
-    for snapshot in &manifest.snapshots {
+    for snapshot in store.held(&manifest) {
         let place = directory.join(&snapshot.directory);
         found.unknown.extend(unknown_files(&place, snapshot));
         found.files += snapshot.files.0.len() as u64;
@@ -132,13 +132,15 @@ impl Said {
         let order = |cut: &CutSummary| (cut.topic.clone(), cut.partition);
         let mut records: Vec<CutSummary> = self.cuts.iter().map(CutSummary::of).collect();
         let mut summaries: Vec<CutSummary> =
-            manifest.snapshots.iter().flat_map(|snapshot| snapshot.cuts.iter().cloned()).collect();
+            manifest.held().iter().flat_map(|snapshot| snapshot.cuts.iter().cloned()).collect();
         records.sort_by_key(order);
         summaries.sort_by_key(order);
         if records != summaries {
             faults.push(Fault::content(path, "the cuts that it names are not those of the records"));
         }
-        let chunks: BTreeMap<Shard, u32> = manifest.sinks.iter().map(|sink| (sink.shard, sink.outbox_chunks)).collect();
+        let is_held = |sink: &&SinkShard| manifest.part.is_none_or(|ProcessIndex(part)| sink.shard.process == part);
+        let sinks = manifest.sinks.iter().filter(is_held);
+        let chunks: BTreeMap<Shard, u32> = sinks.map(|sink| (sink.shard, sink.outbox_chunks)).collect();
         let shards: BTreeSet<&Shard> = chunks.keys().chain(self.outbox.keys()).collect();
         for shard in shards {
             let count = |counts: &BTreeMap<Shard, u32>| counts.get(shard).copied().unwrap_or(0);

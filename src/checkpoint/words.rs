@@ -52,6 +52,10 @@ pub enum Word {
     Ends(Epoch, Ending),
     /// A worker's snapshot of this epoch is durable; what the manifest says of it, as JSON.
     Reported(WorkerIndex, Epoch, String),
+    /// The coordinator's: the checkpoint of this epoch, with this manifest, is to be prepared by the processes that keep their own part.
+    Prepare(Epoch, String),
+    /// A process has prepared its part of the checkpoint of this epoch.
+    Prepared(ProcessIndex, Epoch),
     /// The coordinator's: the checkpoint of this epoch is published.
     Published(Epoch, Ending),
     /// All sinks of a process have delivered what the checkpoint of this epoch holds for them.

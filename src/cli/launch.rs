@@ -31,6 +31,7 @@ pub fn launch(options: &LaunchOptions) -> ProcessorResult<ExitCode> {
     init_logging(&config.logging)?;
     let control = Control::new();
     signals::stop_on_signals(&control)?;
+    let checkpoints = local.first().and_then(|process| config.state.checkpoint_directory(*process));
     let plan = Launch {
         program: std::env::current_exe().map_err(|error| ProcessorError::io("finding this program", error))?,
         arguments: options.of_each(path, topology.threads()),
@@ -39,7 +40,7 @@ pub fn launch(options: &LaunchOptions) -> ProcessorResult<ExitCode> {
         local,
         pages: Some(config.metrics.listen).filter(|_| config.metrics.enabled),
         json: config.logging.json,
-        checkpoints: config.state.checkpoint_path.clone(),
+        checkpoints,
         most_restarts: options.max_restarts,
         patience: config.cluster.failure_timeout + TIME_TO_END,
     };

@@ -80,12 +80,25 @@ pub struct StateConfig {
     pub path: Option<PathBuf>,
     /// Where checkpoints go.
     pub checkpoint_path: Option<PathBuf>,
+    /// Whether all processes of a job have their checkpoints in that one directory; else each in one of its own.
+    pub checkpoint_path_shared: bool,
     /// How many checkpoints are kept, at least 2.
     pub retain: NonZeroUsize,
     /// How much memory the windows of this process may take; `None` is no limit.
     pub memory_limit: Option<ByteSize>,
     /// After so many failed attempts in a row `/health` says so.
     pub tolerable_failures: NonZeroU32,
+}
+
+impl StateConfig {
+    /// The directory of the checkpoints of a process.
+    pub fn checkpoint_directory(&self, process: usize) -> Option<PathBuf> {
+        let directory = self.checkpoint_path.as_ref()?;
+        Some(match self.checkpoint_path_shared {
+            true => directory.clone(),
+            false => directory.join(format!("process-{process}")),
+        })
+    }
 }
 
 /// How several processes of a job find each other.

@@ -51,6 +51,7 @@ pub(super) const KEYS: &[Known] = &[
     key("state.backend", Scalar),
     key("state.path", Scalar),
     key("state.checkpoint_path", Scalar),
+    key("state.checkpoint_path_shared", Scalar),
     key("state.retain", Scalar),
     key("state.memory_limit", Scalar),
     key("state.tolerable_failures", Scalar),

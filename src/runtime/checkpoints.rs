@@ -9,13 +9,14 @@ use super::{Control, Topology};
 use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat, WordObserver};
 use crate::checkpoint::{
     Attempts, Beginning, Changes, CheckpointStore, Choice, Command, Coordinator, DefinitionSummary, Expectation,
-    FORMAT_VERSION, FirstEpoch, JobFingerprint, Loaded, Manifest, Part, ProcessIndex, Publication, PublisherSettings,
-    RestoreProgress, Restored, Rules, SinkGathering, SinkNames, SinkNumber, StartOptions, Voice, Word, WorkerEpochs,
-    WorkerPort, WorkerStore, WriterSettings, check_sinks, choose, key_groups_of, sink_recovery, start_publisher,
+    FORMAT_VERSION, FirstEpoch, Heard, JobFingerprint, KeeperSettings, Loaded, Manifest, Offer, Own, Part, Placement,
+    ProcessIndex, Publication, PublisherSettings, RestoreProgress, Restored, Rules, SinkGathering, SinkNames, SinkNumber,
+    StartOptions, Step, Voice, Word, WorkerEpochs, WorkerPort, WorkerStore, WriterSettings, agree, check_alike,
+    check_sinks, choose, choose_agreed, cuts_of, key_groups_of, offer, sink_recovery, start_keeper, start_publisher,
     start_writer,
 };
 use crate::config::{ProcessorConfig, StateBackendKind};
-use crate::error::ProcessorResult;
+use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{KEY_GROUPS, WorkerIndex};
 use crate::metrics::{CheckpointMetrics, ProcessorMetrics, StatusBoard};
 use crate::sink::{Generation, RoutedSink, Shard, SideOutputs, SinkEpochs, SinkHub};
@@ -26,6 +27,7 @@ use chrono::Utc;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -51,13 +53,64 @@ pub struct RunCheckpoints {
     attempts: Attempts,
     metrics: CheckpointMetrics,
     /// What the coordinator's seat is given; in the first process.
-    publisher: Mutex<Option<(Sender<Publication>, Receiver<Epoch>)>>,
+    publisher: Mutex<Option<(Sender<Publication>, Receiver<Step>)>>,
     threads_running: Mutex<Vec<JoinHandle<()>>>,
+    /// Keeps the process's own part; in all processes but the first, where they share no directory.
+    keeper: Mutex<Option<Sender<Heard>>>,
     rules: Rules,
     retain: usize,
     /// Bytes that the windows of this process may take.
     memory_limit: Option<usize>,
     definitions: usize,
+}
+
+/// The checkpoints that this process has, before it has met the others.
+pub struct OpenCheckpoints {
+    /// The state's directory.
+    path: PathBuf,
+    store: CheckpointStore,
+    placement: Placement,
+    offer: Offer,
+    /// Checkpoints of the offer, open.
+    sound: Vec<Restored>,
+    progress: Arc<RestoreProgress>,
+    bar: RestoreBar,
+}
+
+impl OpenCheckpoints {
+    /// Opens the directory, and reads what this process can restore where it has one of its own. `None` where the job takes no
+    /// checkpoints.
+    pub fn open(config: &ProcessorConfig, start: StartOptions, topology: &Topology) -> ProcessorResult<Option<Self>> {
+        start.check(config)?;
+        let process = topology.process();
+        let index = ProcessIndex(process.index as u16);
+        let (StateBackendKind::RocksDb, Some(path), Some(directory)) =
+            (config.state.backend, &config.state.path, config.state.checkpoint_directory(process.index))
+        else {
+            return Ok(None);
+        };
+        let progress = Arc::new(RestoreProgress::new(topology.threads()));
+        let bar = RestoreBar::draw(Arc::clone(&progress))?;
+        let (placement, store, offer, sound) = if !config.state.checkpoint_path_shared {
+            let own = Own { process: index, processes: process.count as u32, workers: topology.peers() as u32 };
+            let store = CheckpointStore::open_own(directory, own)?;
+            let (offer, sound) = offer(&store, index, start.from, &progress)?;
+            (Placement::PerProcess, store, offer, sound)
+        } else {
+            let shown = directory.display().to_string();
+            let store = match index.0 {
+                0 => CheckpointStore::open(directory)?,
+                _ => CheckpointStore::join(directory)?,
+            };
+            (Placement::Shared, store, Offer::shared(index, shown, start.from), Vec::new())
+        };
+        Ok(Some(Self { path: path.clone(), store, placement, offer, sound, progress, bar }))
+    }
+
+    /// What the other processes are told.
+    pub fn opening(&self) -> ProcessorResult<Vec<u8>> {
+        self.offer.to_bytes()
+    }
 }
 
 /// What a checkpoint must fit, and what is said of the job in those that it takes.
@@ -85,32 +138,28 @@ struct Local {
 }
 
 impl RunCheckpoints {
-    /// Opens what the job goes on from. `None` where it takes no checkpoints.
-    pub fn open(
+    /// Chooses and opens what the job goes on from, when the processes have met: these are their offers.
+    pub fn begin(
         config: &ProcessorConfig,
         meaning: Meaning,
         start: StartOptions,
         topology: &Topology,
         control: &Control,
-    ) -> ProcessorResult<Option<Self>> {
-        start.check(config)?;
-        let (StateBackendKind::RocksDb, Some(path), Some(checkpoint_path)) =
-            (config.state.backend, &config.state.path, &config.state.checkpoint_path)
-        else {
-            return Ok(None);
-        };
+        opened: OpenCheckpoints,
+        openings: &[Vec<u8>],
+    ) -> ProcessorResult<Self> {
+        let OpenCheckpoints { path, store, placement, offer: _, sound, progress, bar } = opened;
+        let offers = read_offers(openings)?;
+        check_alike(&offers)?;
         let process = topology.process();
-        let store = match process.index {
-            0 => CheckpointStore::open(checkpoint_path)?,
-            _ => CheckpointStore::join(checkpoint_path)?,
-        };
         let Meaning { fingerprint, definitions, may_fall_back, metrics, board } = meaning;
         let losses = metrics.losses();
         let metrics = CheckpointMetrics::new(&metrics, &board, config.state.tolerable_failures);
-        let progress = Arc::new(RestoreProgress::new(topology.threads()));
-        let bar = RestoreBar::draw(Arc::clone(&progress))?;
         let expected = Expectation { job: &config.job, fingerprint: &fingerprint, may_fall_back, progress: &progress };
-        let Choice { restored, first, discarded } = choose(&store, start.from, &expected)?;
+        let Choice { restored, first, discarded } = match placement {
+            Placement::Shared => choose(&store, start.from, &expected)?,
+            Placement::PerProcess => choose_agreed(&store, &agree(&offers, may_fall_back)?, start.from, sound, &expected)?,
+        };
         match restored.as_ref().filter(|restored| !restored.manifest().finished) {
             Some(restored) => progress.begin_load(share(restored.about_records(), topology)),
             None => progress.end(),
@@ -133,7 +182,13 @@ impl RunCheckpoints {
         };
         let locals = (0..topology.threads()).map(local).collect::<ProcessorResult<_>>()?;
         let resume = match &restored {
-            Some(restored) => Resume::from_cuts(restored.cuts()?, start.accept_loss, losses),
+            Some(restored) => {
+                let cuts = match placement {
+                    Placement::Shared => restored.cuts()?,
+                    Placement::PerProcess => cuts_of(&offers, restored.manifest().epoch)?,
+                };
+                Resume::from_cuts(cuts, start.accept_loss, losses)
+            }
             None => Resume::default(),
         };
         let before = restored.as_ref().map(Restored::manifest);
@@ -150,6 +205,7 @@ impl RunCheckpoints {
             program: format!("{} {}, format {FORMAT_VERSION}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
             processes: process.count as u32,
             workers: topology.peers() as u32,
+            part: None,
             key_groups: KEY_GROUPS,
             fingerprint,
             definitions,
@@ -161,7 +217,7 @@ impl RunCheckpoints {
             sinks: Vec::new(),
             transactional_shards: before.map_or_else(BTreeSet::new, |manifest| manifest.transactional_shards.clone()),
         };
-        Ok(Some(Self {
+        Ok(Self {
             store,
             first: FirstEpoch { epoch: first, frontier },
             restored,
@@ -180,6 +236,7 @@ impl RunCheckpoints {
             rules: Rules {
                 workers: topology.peers(),
                 processes: process.count,
+                placement,
                 interval: config.checkpoint_interval,
                 timeout: config.checkpoint_timeout,
                 least_pause: LEAST_PAUSE,
@@ -187,7 +244,8 @@ impl RunCheckpoints {
             retain: config.state.retain.get(),
             memory_limit,
             definitions: config.window_definitions().len(),
-        }))
+            keeper: Mutex::default(),
+        })
     }
 
     /// The checkpoint that the job goes on from.
@@ -262,6 +320,20 @@ impl RunCheckpoints {
             })?);
             *lock(&self.publisher) = Some((publish, answers));
         }
+        if self.process.0 > 0 && self.rules.placement == Placement::PerProcess {
+            let (hear, heard) = unbounded();
+            running.push(start_keeper(KeeperSettings {
+                process: self.process,
+                checkpoints: self.store.clone(),
+                retain: self.retain,
+                discarded: self.discarded.clone(),
+                heard,
+                voice: self.locals[0].voice.clone(),
+                attempts: self.attempts.clone(),
+                control: control.clone(),
+            })?);
+            *lock(&self.keeper) = Some(hear);
+        }
         lock(&self.threads_running).extend(running);
         Ok(())
     }
@@ -285,9 +357,9 @@ impl RunCheckpoints {
             let (metrics, timeout) = (self.metrics.clone(), self.rules.timeout);
             CoordinatorSeat {
                 coordinator: Coordinator::new(self.rules, self.first().epoch),
-                publish: Box::new(move |epoch, ending, reports| {
+                publish: Box::new(move |order| {
                     // A publisher that has gone has failed the run.
-                    let _ = publish.send(Publication { epoch, ending, begun: begun.get(), reports });
+                    let _ = publish.send(Publication { order, begun: begun.get() });
                 }),
                 published,
                 observer: Box::new(move |command| match command {
@@ -304,16 +376,26 @@ impl RunCheckpoints {
         let restored = self.restored.as_ref().map(|restored| restored.manifest().epoch);
         let beginning = Beginning { process: self.process, restored, first: self.first().epoch };
         let (control, voice) = (self.attempts.control().clone(), self.locals[local].voice.clone());
-        let heard = (self.process.0 > 0 && local == 0).then(|| self.show_words());
+        let heard = (self.process.0 > 0 && local == 0).then(|| self.other_words());
         CheckpointSettings { epochs, seat, hub, beginning, heard, control, voice }
     }
 
-    /// Shows in a process other than the first what it hears of checkpoints.
-    fn show_words(&self) -> WordObserver {
-        let metrics = self.metrics.clone();
+    /// In a process other than the first: shows what it hears of checkpoints, and keeps its own part of them where it has one.
+    fn other_words(&self) -> WordObserver {
+        let (metrics, keeper) = (self.metrics.clone(), lock(&self.keeper).take());
+        let keep = move |heard| {
+            if let Some(keeper) = &keeper {
+                // A keeper that has gone has failed the run.
+                let _ = keeper.send(heard);
+            }
+        };
         Box::new(move |word| match word {
             Word::Ends(epoch, _) => metrics.begun(*epoch),
-            Word::Published(epoch, _) => metrics.published_elsewhere(*epoch),
+            Word::Prepare(_, manifest) => keep(Heard::Prepare(manifest.clone())),
+            Word::Published(epoch, _) => {
+                metrics.published_elsewhere(*epoch);
+                keep(Heard::Published(*epoch));
+            }
             _ => {}
         })
     }
@@ -384,6 +466,15 @@ impl ColdStore for Cold {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read_offers(openings: &[Vec<u8>]) -> ProcessorResult<Vec<Offer>> {
+    if let Some(process) = openings.iter().position(Vec::is_empty) {
+        return Err(ProcessorError::Refused(format!(
+            "process {process} takes no checkpoints, and this one does: give all processes the same state.backend"
+        )));
+    }
+    openings.iter().map(|bytes| Offer::from_bytes(bytes)).collect()
 }
 
 /// What of all records this process loads, about.

@@ -12,6 +12,7 @@
 //! | caller | 32 | the caller's proof |
 //! | listener | 2 and more | the length of the reason why not, and the reason; an empty one is a welcome |
 //! | caller | 1 | [`CONFIRMED`], so that nobody counts on a caller that has given up |
+//! | each | 4 and more | the length of what it has to tell before they are linked, and that: see [`exchange`] |
 //!
 //! Without a secret the key is empty, and the addresses must be of this machine.
 //!
@@ -32,10 +33,14 @@ use std::time::{Duration, Instant};
 const LISTENER_LIMIT: Duration = Duration::from_secs(2);
 /// The same for the caller: longer, so that whoever listens knows first that it failed.
 const CALLER_LIMIT: Duration = Duration::from_secs(5);
+/// How long it may take until both sides have told what there is to know.
+const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
 /// The last word.
 const CONFIRMED: u8 = 1;
 /// How every hello begins; the last byte is the version of all that follows.
-const MAGIC: [u8; 8] = *b"llmproc\x03";
+const MAGIC: [u8; 8] = *b"llmproc\x04";
+/// What a process has to tell is no longer than this.
+const LONGEST_OPENING: usize = 64 << 20;
 const HELLO_BYTES: usize = 120;
 const BYTES: usize = 32;
 
@@ -355,6 +360,27 @@ pub fn greet(socket: &mut TcpStream, own: &Profile, called: usize, secret: &Secr
     }
     socket.write(&[CONFIRMED])?;
     Ok(())
+}
+
+/// Tells the other side what there is to know before the processes are linked, and hears the same. Both sides have proved themselves.
+pub fn exchange(socket: &mut TcpStream, own: &[u8]) -> io::Result<Vec<u8>> {
+    let mut timed = Timed::new(socket, EXCHANGE_LIMIT)?;
+    let length = u32::try_from(own.len()).ok().filter(|length| *length as usize <= LONGEST_OPENING);
+    let length = length.ok_or_else(|| {
+        io::Error::new(ErrorKind::InvalidInput, format!("{} bytes about the checkpoints of this process", own.len()))
+    })?;
+    // The other side reads only when it has written: what the kernel does not take would wait for ever.
+    let mut writing = timed.socket.try_clone()?;
+    let message = [&length.to_be_bytes()[..], own].concat();
+    let written = std::thread::Builder::new().name("tell-peer".into()).spawn(move || writing.write_all(&message))?;
+    let theirs = u32::from_be_bytes(timed.read()?) as usize;
+    if theirs > LONGEST_OPENING {
+        return Err(io::Error::new(ErrorKind::InvalidData, format!("the process announces {theirs} bytes")));
+    }
+    let mut bytes = vec![0; theirs];
+    timed.fill(&mut bytes)?;
+    written.join().map_err(|_| io::Error::other("the thread that tells it panicked"))??;
+    Ok(bytes)
 }
 
 #[cfg(test)]

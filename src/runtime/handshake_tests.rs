@@ -97,7 +97,7 @@ fn a_hello_comes_back_as_it_was() {
     let mut old = hello.encode();
     old[7] = 1;
     let error = check_magic(old[..8].try_into().unwrap()).unwrap_err();
-    assert_eq!(error, "the caller speaks version 1 of the greeting, this process 3");
+    assert_eq!(error, "the caller speaks version 1 of the greeting, this process 4");
 }
 
 #[test]

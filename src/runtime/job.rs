@@ -1,6 +1,7 @@
 //! A job, and its run from the first thread to the last.
 
-use super::checkpoints::{Meaning, RunCheckpoints};
+use super::checkpoints::{Meaning, OpenCheckpoints, RunCheckpoints};
+use super::threads::Meeting;
 use super::input::{ConfiguredInput, Input};
 use super::observe::{MetricsSinkObserver, sink_statuses};
 use super::{Control, Summary, Topology};
@@ -207,7 +208,10 @@ impl Job {
             false => None,
         };
         let (board, control) = (self.board.clone(), self.control.clone());
-        let outcome = Running::start(self, topology).and_then(|running| running.finish(topology, started));
+        let outcome = Running::start(self, topology).and_then(|running| match running {
+            Some(running) => running.finish(topology, started),
+            None => Ok(Summary { elapsed: started.elapsed(), ..Summary::default() }),
+        });
         match &outcome {
             Ok(_) => board.set_phase(Phase::Finished),
             Err(error) => board.set_failure(error.to_string()),
@@ -229,6 +233,8 @@ pub struct Running {
     hub: SinkHub,
     side_outputs: SideOutputs,
     checkpoints: Option<RunCheckpoints>,
+    /// The links to the other processes, until the workers take them.
+    meeting: Mutex<Option<Meeting>>,
     /// For each worker of this process, how many rows and results are on the way.
     busy: Vec<AtomicUsize>,
     /// Workers of this process that have ended.
@@ -236,7 +242,8 @@ pub struct Running {
 }
 
 impl Running {
-    fn start(job: Job, topology: &Topology) -> ProcessorResult<Arc<Self>> {
+    /// Opens everything. `None` where the end was asked for before the processes of the job had found each other.
+    fn start(job: Job, topology: &Topology) -> ProcessorResult<Option<Arc<Self>>> {
         job.board.set_idle_timeout(job.config.watermark.idle_timeout);
         job.board.set_time_rules(TimeRules {
             max_out_of_orderness: job.config.watermark.max_out_of_orderness,
@@ -250,7 +257,20 @@ impl Running {
             metrics: job.metrics.clone(),
             board: job.board.clone(),
         };
-        let mut checkpoints = RunCheckpoints::open(&job.config, meaning, job.start, topology, &job.control)?;
+        let opened = OpenCheckpoints::open(&job.config, job.start, topology)?;
+        let opening = opened.as_ref().map_or_else(|| Ok(Vec::new()), OpenCheckpoints::opening)?;
+        // Before anything is begun that other processes could take for the job's.
+        let (meeting, openings) = match topology.is_cluster() {
+            false => (None, vec![opening]),
+            true => match job.meet(topology, opening)? {
+                Some((meeting, openings)) => (Some(meeting), openings),
+                None => return Ok(None),
+            },
+        };
+        let begin = |opened: OpenCheckpoints| {
+            RunCheckpoints::begin(&job.config, meaning, job.start, topology, &job.control, opened, &openings)
+        };
+        let mut checkpoints = opened.map(begin).transpose()?;
         let observer = MetricsSinkObserver::new(&job.metrics);
         let sinks: Vec<Box<dyn ResultSink>> = match &job.sinks {
             SinkPlan::Configured => sink::build(&job.config, process)?,
@@ -278,16 +298,17 @@ impl Running {
             None => sink::dead_letter_output(&job.config, process, observer, job.control.clone())?,
         };
         let busy = (0..topology.threads()).map(|_| AtomicUsize::new(1)).collect();
-        Ok(Arc::new(Self {
+        Ok(Some(Arc::new(Self {
             job,
             written: Arc::new(AtomicI64::new(i64::MIN)),
             threads: topology.threads(),
             hub,
             side_outputs: SideOutputs { late, dead_letter },
             checkpoints,
+            meeting: Mutex::new(meeting),
             busy,
             ended: AtomicUsize::new(0),
-        }))
+        })))
     }
 
     /// Starts the workers, waits for them, and ends the sinks.
@@ -346,6 +367,11 @@ impl Running {
             return Ok(Summary::default());
         }
         self.run_workers(topology)
+    }
+
+    /// The links to the other processes; once.
+    pub(super) fn take_meeting(&self) -> Option<Meeting> {
+        take(&self.meeting)
     }
 
     /// Where sources go on from.

@@ -12,6 +12,7 @@ fn terms() -> Terms {
         listen: None,
         connect_timeout: FAILURE,
         failure_timeout: FAILURE,
+        opening: Arc::default(),
         news: None,
     }
 }

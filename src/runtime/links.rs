@@ -48,8 +48,19 @@ pub struct Terms {
     pub connect_timeout: Duration,
     /// After how long without an answer another host counts as lost.
     pub failure_timeout: Duration,
+    /// What this process tells each other one before they are linked.
+    pub opening: Arc<Vec<u8>>,
     /// What they tell each other while they are linked.
     pub news: Option<News>,
+}
+
+/// The processes of a job, when all of them have met.
+#[derive(Debug)]
+pub struct Met {
+    /// The links to the others, by their indices; none to this process itself.
+    pub links: Vec<Option<Link>>,
+    /// What each has told, this one too.
+    pub openings: Vec<Vec<u8>>,
 }
 
 /// Which peers have closed their links, the first one with the time at which it was noticed.
@@ -76,7 +87,7 @@ pub fn connect(
     terms: &Terms,
     control: &Control,
     departures: &Departures,
-) -> ProcessorResult<Option<Vec<Option<Link>>>> {
+) -> ProcessorResult<Option<Met>> {
     let mut meeting = Meeting::begin(topology, terms, departures)?;
     let on = &meeting.on;
     tracing::info!(target: "processor", "waiting for the other processes of the job, on {on}");
@@ -99,7 +110,7 @@ pub fn connect(
             return Ok(None);
         }
     }
-    Ok(Some(meeting.links))
+    Ok(Some(meeting.end()))
 }
 
 /// The linking of one process.
@@ -110,7 +121,7 @@ struct Meeting {
     /// Where it listens.
     on: String,
     listener: TcpListener,
-    links: Vec<Option<Link>>,
+    links: Vec<Option<(Link, Vec<u8>)>>,
     /// When a process was called last, and what came of it.
     called: Vec<Option<(Instant, String)>>,
     departures: Departures,
@@ -121,7 +132,7 @@ struct Meeting {
 }
 
 /// A caller's address, and its link or why it has none.
-type Heard = (SocketAddr, Result<Link, String>);
+type Heard = (SocketAddr, Result<(Link, Vec<u8>), String>);
 
 impl Meeting {
     fn begin(topology: &Topology, terms: &Terms, departures: &Departures) -> ProcessorResult<Self> {
@@ -170,9 +181,9 @@ impl Meeting {
         while let Ok((from, heard)) = self.heard.1.try_recv() {
             self.hearing -= 1;
             match heard {
-                Ok(link) => {
+                Ok((link, opening)) => {
                     let process = link.process();
-                    self.links[process] = Some(link);
+                    self.links[process] = Some((link, opening));
                 }
                 Err(reason) if refused < REFUSALS_AT_A_TIME => {
                     refused += 1;
@@ -194,7 +205,7 @@ impl Meeting {
                 continue;
             }
             match self.greet(index) {
-                Ok(link) => self.links[index] = Some(link),
+                Ok(linked) => self.links[index] = Some(linked),
                 Err(Unlinked::NotYet(reason)) => self.called[index] = Some((Instant::now(), reason)),
                 Err(Unlinked::Refused(reason)) => {
                     let address = &self.addresses[index];
@@ -205,17 +216,31 @@ impl Meeting {
         Ok(())
     }
 
-    fn greet(&self, index: usize) -> Result<Link, Unlinked> {
+    fn greet(&self, index: usize) -> Result<(Link, Vec<u8>), Unlinked> {
         let mut socket = call(&self.addresses[index])?;
         handshake::greet(&mut socket, &self.terms.profile, index, &self.terms.secret)?;
-        Ok(Link::over(socket, index, &self.terms, self.departures.clone())?)
+        let opening = handshake::exchange(&mut socket, &self.terms.opening)?;
+        Ok((Link::over(socket, index, &self.terms, self.departures.clone())?, opening))
+    }
+
+    /// All are linked.
+    fn end(self) -> Met {
+        let (own, mut met) = (self.terms.opening, Met { links: Vec::new(), openings: Vec::new() });
+        for linked in self.links {
+            let (link, opening) = linked.unzip();
+            met.links.push(link);
+            met.openings.push(opening.unwrap_or_else(|| own.to_vec()));
+        }
+        met
     }
 }
 
 /// Hears a caller out.
-fn welcome(mut socket: TcpStream, terms: &Terms, departures: Departures) -> Result<Link, String> {
+fn welcome(mut socket: TcpStream, terms: &Terms, departures: Departures) -> Result<(Link, Vec<u8>), String> {
     let process = handshake::hear(&mut socket, &terms.profile, &terms.secret)?;
-    Link::over(socket, process, terms, departures).map_err(|error| error.to_string())
+    let linked = handshake::exchange(&mut socket, &terms.opening)
+        .and_then(|opening| Ok((Link::over(socket, process, terms, departures)?, opening)));
+    linked.map_err(|error| format!("process {process} did not come to a link: {error}"))
 }
 
 fn call(address: &str) -> io::Result<TcpStream> {

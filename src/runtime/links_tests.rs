@@ -17,12 +17,18 @@ fn terms(topology: &Topology) -> Terms {
         listen: None,
         connect_timeout: Duration::from_secs(30),
         failure_timeout: Duration::from_secs(10),
+        opening: Arc::new(format!("process {} has this", process.index).into_bytes()),
         news: None,
     }
 }
 
 fn connect_to_all(topology: &Topology, control: &Control) -> ProcessorResult<Option<Vec<Option<Link>>>> {
-    connect(topology, &terms(topology), control, &Departures::default())
+    let met = connect(topology, &terms(topology), control, &Departures::default())?;
+    Ok(met.map(|Met { links, openings }| {
+        let told: Vec<String> = (0..links.len()).map(|process| format!("process {process} has this")).collect();
+        assert_eq!(openings, told.into_iter().map(String::into_bytes).collect::<Vec<_>>());
+        links
+    }))
 }
 
 fn free_addresses<const N: usize>() -> [String; N] {
@@ -105,7 +111,7 @@ fn a_process_may_listen_elsewhere_than_at_its_name() {
         thread::spawn(move || connect(&first, &listening, &control, &Departures::default()))
     };
     let second = connect_to_all(&topology(1, 1, second), &control).unwrap().unwrap();
-    assert!(second[0].is_some() && waiting.join().unwrap().unwrap().unwrap()[1].is_some());
+    assert!(second[0].is_some() && waiting.join().unwrap().unwrap().unwrap().links[1].is_some());
 
     let elsewhere = Terms { listen: Some(([203, 0, 113, 1], port).into()), ..terms(&first) };
     let error = connect(&first, &elsewhere, &control, &Departures::default()).unwrap_err();
@@ -127,7 +133,7 @@ fn a_peer_that_leaves_is_noticed() {
     let departures = Departures::default();
     let other = link(topology(1, 1, &addresses), &control);
     let topology = topology(1, 0, &addresses);
-    let mut links = connect(&topology, &terms(&topology), &control, &departures).unwrap().unwrap();
+    let Met { mut links, .. } = connect(&topology, &terms(&topology), &control, &departures).unwrap().unwrap();
     assert_eq!(departures.first(), None);
     drop(other.join().unwrap());
     let read = links[1].as_mut().unwrap().read(&mut [0]);
@@ -160,7 +166,7 @@ fn one_byte_a_second_keeps_nobody_out() {
     forms_in_spite_of(|address| {
         let mut socket = TcpStream::connect(address).unwrap();
         thread::spawn(move || {
-            for byte in b"llmproc\x02 and so on and so on" {
+            for byte in b"llmproc\x04 and so on and so on" {
                 if socket.write_all(&[*byte]).is_err() {
                     return;
                 }
@@ -178,7 +184,7 @@ fn garbage_of_every_length_keeps_nobody_out() {
             let garbage: Vec<u8> = (0..length).map(|place| (place * 31 + length) as u8).collect();
             // It may be refused while it is being written.
             let _ = socket.write_all(&garbage);
-            let mut begun_as_it_should = b"llmproc\x02".to_vec();
+            let mut begun_as_it_should = b"llmproc\x04".to_vec();
             begun_as_it_should.extend(garbage);
             let _ = TcpStream::connect(address).unwrap().write_all(&begun_as_it_should);
         }
@@ -219,7 +225,8 @@ fn recorded() -> (Vec<u8>, Vec<u8>) {
 #[test]
 fn what_was_recorded_convinces_nobody() {
     let (callers, listeners) = recorded();
-    assert_eq!((callers.len(), listeners.len()), (HELLO_BYTES + 32 + 1, LISTENERS_BYTES + 2));
+    let opening = 4 + "process 0 has this".len();
+    assert_eq!((callers.len(), listeners.len()), (HELLO_BYTES + 32 + 1 + opening, LISTENERS_BYTES + 2 + opening));
     forms_in_spite_of(|address| {
         let mut socket = TcpStream::connect(address).unwrap();
         socket.write_all(&callers).unwrap();

@@ -6,9 +6,9 @@
 //! although a process that runs sends a pulse.
 
 use super::handshake::{self, Profile, Secret};
-use super::job::{Running, spawn};
-use super::link::{News, Silence};
-use super::links::{self, Departures, Terms};
+use super::job::{Job, Running, spawn};
+use super::link::{Link, News, Silence};
+use super::links::{self, Departures, Met, Terms};
 use super::{Summary, Topology, panics, worker};
 use crate::config::ClusterConfig;
 use crate::error::{ProcessorError, ProcessorResult};
@@ -31,61 +31,20 @@ const DEPARTURE_LIMIT: Duration = Duration::from_secs(2);
 /// How long a process that is through waits for the others to close their links.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-impl Running {
-    /// Runs this process's workers, linked to those of the others, to their end.
-    pub(super) fn run_workers(self: Arc<Self>, topology: &Topology) -> ProcessorResult<Summary> {
+impl Job {
+    /// Meets the other processes of the job: tells each what this one has, and hears what they have. `None` where the end was asked for
+    /// before they had found each other.
+    pub(super) fn meet(&self, topology: &Topology, opening: Vec<u8>) -> ProcessorResult<Option<(Meeting, Vec<Vec<u8>>)>> {
         let departures = Departures::default();
-        let Some((allocators, links)) = self.allocators(topology, &departures)? else { return Ok(Summary::default()) };
-        self.job.board.set_phase(Phase::Running);
-        let total: Arc<Mutex<Summary>> = Arc::default();
-        let (running, sum) = (Arc::clone(&self), Arc::clone(&total));
-        let guards =
-            timely::execute::execute_from(allocators, Box::new(()), timely::WorkerConfig::default(), move |worker| {
-                running.run_worker(worker, &sum)
-            })
-            .map_err(|error| ProcessorError::Runtime(format!("cannot start the workers: {error}")))?;
-        match links {
-            Some(Linked { links, silences }) => {
-                self.join_with_links(guards, links, Peers { topology, departures, silences });
-            }
-            None => drop(guards),
-        }
-        let total = total.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(total)
-    }
-
-    /// What the workers talk to each other by, what keeps the links to other processes, and what tells whether those run. `None`
-    /// where the end was asked for before the processes had found each other.
-    fn allocators(
-        &self,
-        topology: &Topology,
-        departures: &Departures,
-    ) -> ProcessorResult<Option<(Vec<AllocatorBuilder>, Option<Linked>)>> {
-        let failed = |error: String| ProcessorError::Runtime(format!("cannot start the workers: {error}"));
-        if !topology.is_cluster() {
-            let communication = match self.threads {
-                1 => CommunicationConfig::Thread,
-                threads => CommunicationConfig::Process(threads),
-            };
-            let (allocators, _) = communication.try_build().map_err(failed)?;
-            return Ok(Some((allocators, None)));
-        }
-        let terms = self.terms(topology)?;
-        let Some(links) = links::connect(topology, &terms, self.control(), departures)? else { return Ok(None) };
-        let silences = links.iter().flatten().map(|link| (link.process(), Silence::of(link.pulses()))).collect();
-        panics::watch_links(self.control());
-        let hooks = timely::communication::Hooks::default();
-        let within = ProcessBuilder::new_typed_vector(self.threads, hooks.refill.clone(), hooks.spill.clone());
-        let (allocators, guard) =
-            initialize_networking_from_sockets(within, links, topology.process().index, self.threads, hooks)
-                .map_err(|error| failed(error.to_string()))?;
-        Ok(Some((allocators.into_iter().map(AllocatorBuilder::Tcp).collect(), Some(Linked { links: guard, silences }))))
+        let terms = self.terms(topology, opening)?;
+        let met = links::connect(topology, &terms, &self.control, &departures)?;
+        Ok(met.map(|Met { links, openings }| (Meeting { links, departures }, openings)))
     }
 
     /// What the processes of the job have in common, and which of them this is.
-    fn terms(&self, topology: &Topology) -> ProcessorResult<Terms> {
+    fn terms(&self, topology: &Topology, opening: Vec<u8>) -> ProcessorResult<Terms> {
         let process = topology.process();
-        let (config, fingerprint) = (&self.job.config, self.job.fingerprint());
+        let (config, fingerprint) = (&self.config, self.fingerprint());
         let parts = fingerprint.parts().iter().flat_map(|part| [part.name.as_str(), &part.text]);
         let profile = Profile {
             process: process.index as u32,
@@ -96,16 +55,61 @@ impl Running {
         };
         let secret = Secret::of(&config.cluster)?;
         let ClusterConfig { listen, connect_timeout, failure_timeout, .. } = config.cluster;
-        Ok(Terms { profile, secret, listen, connect_timeout, failure_timeout, news: Some(self.news()) })
+        Ok(Terms { profile, secret, listen, connect_timeout, failure_timeout, opening: Arc::new(opening), news: Some(self.news()) })
     }
 
     /// What the pages of the others show of this process, and those of this one of the others.
     fn news(&self) -> News {
-        let (board, metrics, hearing) = (self.job.board.clone(), self.job.metrics.clone(), self.job.board.clone());
+        let (board, metrics, hearing) = (self.board.clone(), self.metrics.clone(), self.board.clone());
         News {
             tell: Arc::new(move || http::own_frontiers(&board, &metrics)),
             hear: Arc::new(move |process, text| hearing.hear_of(process, text)),
         }
+    }
+}
+
+impl Running {
+    /// Runs this process's workers, linked to those of the others, to their end.
+    pub(super) fn run_workers(self: Arc<Self>, topology: &Topology) -> ProcessorResult<Summary> {
+        let (allocators, links) = self.allocators(topology)?;
+        self.job.board.set_phase(Phase::Running);
+        let total: Arc<Mutex<Summary>> = Arc::default();
+        let (running, sum) = (Arc::clone(&self), Arc::clone(&total));
+        let guards =
+            timely::execute::execute_from(allocators, Box::new(()), timely::WorkerConfig::default(), move |worker| {
+                running.run_worker(worker, &sum)
+            })
+            .map_err(|error| ProcessorError::Runtime(format!("cannot start the workers: {error}")))?;
+        match links {
+            Some(Linked { links, silences, departures }) => {
+                self.join_with_links(guards, links, Peers { topology, departures, silences });
+            }
+            None => drop(guards),
+        }
+        let total = total.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(total)
+    }
+
+    /// What the workers talk to each other by, what keeps the links to other processes, and what tells whether those run.
+    fn allocators(&self, topology: &Topology) -> ProcessorResult<(Vec<AllocatorBuilder>, Option<Linked>)> {
+        let failed = |error: String| ProcessorError::Runtime(format!("cannot start the workers: {error}"));
+        let Some(Meeting { links, departures }) = self.take_meeting() else {
+            let communication = match self.threads {
+                1 => CommunicationConfig::Thread,
+                threads => CommunicationConfig::Process(threads),
+            };
+            let (allocators, _) = communication.try_build().map_err(failed)?;
+            return Ok((allocators, None));
+        };
+        let silences = links.iter().flatten().map(|link| (link.process(), Silence::of(link.pulses()))).collect();
+        panics::watch_links(self.control());
+        let hooks = timely::communication::Hooks::default();
+        let within = ProcessBuilder::new_typed_vector(self.threads, hooks.refill.clone(), hooks.spill.clone());
+        let (allocators, guard) =
+            initialize_networking_from_sockets(within, links, topology.process().index, self.threads, hooks)
+                .map_err(|error| failed(error.to_string()))?;
+        let linked = Linked { links: guard, silences, departures };
+        Ok((allocators.into_iter().map(AllocatorBuilder::Tcp).collect(), Some(linked)))
     }
 
     /// One worker from its beginning to its end.
@@ -188,10 +192,17 @@ impl Running {
 /// Which peers do not speak, and for how long.
 type Silences = Vec<(usize, Silence)>;
 
+/// The links to the other processes, before timely has them.
+pub(super) struct Meeting {
+    links: Vec<Option<Link>>,
+    departures: Departures,
+}
+
 /// The links to the other processes.
 struct Linked {
     links: CommsGuard,
     silences: Silences,
+    departures: Departures,
 }
 
 /// The other processes, while the workers are at work.

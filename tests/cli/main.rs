@@ -14,6 +14,7 @@ mod interrupted;
 mod late_report;
 mod launch;
 mod memory;
+mod own_directories;
 mod pages;
 mod program;
 mod readme;

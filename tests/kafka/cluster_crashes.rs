@@ -21,12 +21,22 @@ const RESTART: Option<i32> = Some(75);
 const NOTICED: Duration = Duration::from_secs(10);
 
 fn survives(kind: usize, delivery: &'static str, seed: u64) {
-    let kills = kills(delivery);
     let (name, windows) = KINDS[kind];
-    let mut story = Story::new(&format!("cluster-{name}"), windows, delivery, seed);
+    let story = Story::new(&format!("cluster-{name}"), windows, delivery, seed);
+    survives_with(story, kills(delivery), |story| (story.rng().random_range(2..=3), story.rng().random_range(1..=2)));
+}
+
+/// Where each process has a directory of checkpoints of its own the group is of one size.
+fn survives_apart(kind: usize, delivery: &'static str, seed: u64) {
+    let (name, windows) = KINDS[kind];
+    let story = Story::new(&format!("apart-{name}"), windows, delivery, seed).with_own_directories();
+    survives_with(story, kills(delivery), |_| (2, 1));
+}
+
+fn survives_with(mut story: Story, kills: usize, mut size: impl FnMut(&mut Story) -> (usize, usize)) {
     let mut gone_on = 0;
     for _ in 0..kills {
-        let (processes, workers) = (story.rng().random_range(2..=3), story.rng().random_range(1..=2));
+        let (processes, workers) = size(&mut story);
         let mut group = story.start_group(processes, workers);
         let until = Instant::now() + a_while(story.rng(), 1_500, 5_000);
         while Instant::now() < until {
@@ -87,4 +97,14 @@ fn sliding_windows_come_at_least_once() {
 #[test]
 fn sessions_come_at_least_once() {
     survives(2, "at_least_once", 66);
+}
+
+#[test]
+fn each_with_a_directory_of_its_own_tumbling_windows_come_exactly_once() {
+    survives_apart(0, "exactly_once", 67);
+}
+
+#[test]
+fn each_with_a_directory_of_its_own_sessions_come_at_least_once() {
+    survives_apart(2, "at_least_once", 68);
 }

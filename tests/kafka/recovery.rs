@@ -90,6 +90,14 @@ impl Story {
         }
     }
 
+    /// The same where each process has a directory of checkpoints of its own.
+    pub fn with_own_directories(mut self) -> Self {
+        for line in &mut self.setup.more {
+            *line = line.replace("backend: rocksdb", "backend: rocksdb, checkpoint_path_shared: false");
+        }
+        self
+    }
+
     pub fn rng(&mut self) -> &mut impl Rng {
         &mut self.rng
     }

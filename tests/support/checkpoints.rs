@@ -229,6 +229,7 @@ pub fn manifest(epoch: Epoch, snapshots: Vec<WorkerSnapshot>) -> Manifest {
         created_at: "2026-09-21T14:13:19.831Z".parse().expect("a time"),
         program: "processor 0.1.0".into(),
         processes: 1,
+        part: None,
         workers: snapshots.len() as u32,
         key_groups: 256,
         fingerprint: JobFingerprint::default().with("windows", "tumbling 60s").with("event.key", "[data.model]"),

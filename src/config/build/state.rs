@@ -45,6 +45,7 @@ pub(super) fn build(reader: &mut Reader, root: &Section<'_>, job: &str) -> State
         let problem = Problem::new("the same directory as state.path", "name a directory of its own");
         reader.error(&checkpoint_path.origin, &checkpoint_path.path, problem);
     }
+    let shared = reader.flag(&section, "checkpoint_path_shared", true);
     // One alone would leave nothing to go back to while the next is written.
     let retain = reader.whole(&section, "retain", DEFAULT_RETAINED, 2, 1_000);
     let memory_limit = reader.optional(
@@ -67,6 +68,7 @@ pub(super) fn build(reader: &mut Reader, root: &Section<'_>, job: &str) -> State
         backend: backend.value,
         path: path.value.map(PathBuf::from),
         checkpoint_path: checkpoint_path.value.map(PathBuf::from),
+        checkpoint_path_shared: shared.value,
         retain: non_zero(retain.value),
         memory_limit: memory_limit.value,
         tolerable_failures: non_zero_u32(&failures),
