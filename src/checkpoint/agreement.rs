@@ -10,8 +10,8 @@
 //! host: nothing will do, as its share of every checkpoint is gone.
 
 use super::{
-    CheckpointStore, Cuts, PartitionCut, Placement, ProcessIndex, RecordKey, RestoreProgress, Restored, StartFrom, Table,
-    read_cut,
+    CheckpointStore, Cuts, PartitionCut, Placement, ProcessIndex, RecordKey, RestoreProgress, Restored, StartFrom,
+    Table, read_cut,
 };
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::time::Epoch;
@@ -102,8 +102,9 @@ impl Offer {
 
     /// As bytes for another process.
     pub fn to_bytes(&self) -> ProcessorResult<Vec<u8>> {
-        serde_json::to_vec(self)
-            .map_err(|error| ProcessorError::State(format!("what there is of checkpoints cannot be described: {error}")))
+        serde_json::to_vec(self).map_err(|error| {
+            ProcessorError::State(format!("what there is of checkpoints cannot be described: {error}"))
+        })
     }
 
     /// Reads it back.
@@ -119,7 +120,11 @@ impl Offer {
 }
 
 /// This process's part of a checkpoint; `None` where there is neither a manifest nor one that is prepared.
-fn part(store: &CheckpointStore, epoch: Epoch, reading: Option<(&mut Vec<Restored>, &RestoreProgress)>) -> Option<Held> {
+fn part(
+    store: &CheckpointStore,
+    epoch: Epoch,
+    reading: Option<(&mut Vec<Restored>, &RestoreProgress)>,
+) -> Option<Held> {
     use super::FaultKind::Missing;
     let (is_committed, manifest) = match store.manifest(epoch) {
         Err(fault) if fault.kind == Missing => match store.prepared(epoch) {
@@ -173,12 +178,7 @@ pub fn agree(offers: &[Offer], may_fall_back: bool) -> ProcessorResult<Agreement
     }
 }
 
-fn newest(
-    offers: &[Offer],
-    counting: &[Epoch],
-    may_fall_back: bool,
-    anew: Agreement,
-) -> ProcessorResult<Agreement> {
+fn newest(offers: &[Offer], counting: &[Epoch], may_fall_back: bool, anew: Agreement) -> ProcessorResult<Agreement> {
     let Some(latest) = counting.last() else { return Ok(anew) };
     let lost = offers.iter().find(|offer| offer.held.is_empty());
     if let (Some(lost), Some(other)) = (lost, offers.iter().find(|offer| offer.of(*latest).is_some())) {
@@ -212,8 +212,8 @@ fn newest(
 
 /// Why not all processes can restore a checkpoint.
 fn obstacle(offers: &[Offer], epoch: Epoch) -> Option<String> {
-    for Offer { process: ProcessIndex(process), directory, .. } in offers.iter().filter(|offer| offer.of(epoch).is_none()) {
-        return Some(format!("process {process} has no checkpoint {epoch} in {directory}"));
+    if let Some(offer) = offers.iter().find(|offer| offer.of(epoch).is_none()) {
+        return Some(format!("process {} has no checkpoint {epoch} in {}", offer.process.0, offer.directory));
     }
     let parts = || offers.iter().filter_map(|offer| Some((offer, offer.of(epoch)?)));
     for (Offer { process: ProcessIndex(process), directory, .. }, held) in parts() {

@@ -42,7 +42,10 @@ fn what_one_has_committed_counts_and_what_all_have_prepared_does_not() {
 #[test]
 fn who_is_in_the_way_is_named() {
     let lost = restored(&[of(0, 8, vec![held(7, true)]), of(1, 0, vec![])], true).unwrap_err();
-    assert!(lost.starts_with("process 1 has no checkpoint in /disk1, and process 0 has checkpoint 7 in /disk0"), "{lost}");
+    assert!(
+        lost.starts_with("process 1 has no checkpoint in /disk1, and process 0 has checkpoint 7 in /disk0"),
+        "{lost}"
+    );
     let damaged = Held { fault: Some("a.sst is gone".into()), ..held(7, true) };
     let offers = [of(0, 8, vec![held(6, true), held(7, true)]), of(1, 8, vec![held(6, true), damaged])];
     assert_eq!(restored(&offers, true), Ok((Some(6), 8)));
@@ -52,7 +55,10 @@ fn who_is_in_the_way_is_named() {
     assert_eq!(passed, ["process 1 cannot restore checkpoint 7 in /disk1: a.sst is gone"]);
     let foreign = Held { digest: Some(0), ..held(7, true) };
     let text = restored(&[of(0, 8, vec![held(7, true)]), of(1, 8, vec![foreign])], true).unwrap_err();
-    assert!(text.contains("checkpoint 7 of process 0 in /disk0 and that of process 1 in /disk1 are of different runs"), "{text}");
+    assert!(
+        text.contains("checkpoint 7 of process 0 in /disk0 and that of process 1 in /disk1 are of different runs"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -69,7 +75,10 @@ fn all_begin_as_the_command_lines_say() {
     assert!(text.contains("process 0 has no checkpoint 3 in /disk0; there are 5, 6"), "{text}");
     let [one, other] = [both(StartFrom::Anew)[0].clone(), both(StartFrom::Newest)[1].clone()];
     let text = restored(&[one.clone(), other], true).unwrap_err();
-    assert!(text.contains("process 0 is to begin without a checkpoint, and process 1 is to go on from the newest"), "{text}");
+    assert!(
+        text.contains("process 0 is to begin without a checkpoint, and process 1 is to go on from the newest"),
+        "{text}"
+    );
     let text = restored(&[one, Offer::shared(ProcessIndex(1), "/all".into(), StartFrom::Anew)], true).unwrap_err();
     assert!(text.contains("checkpoint_path_shared is false in process 0, and true in process 1"), "{text}");
 }
@@ -102,8 +111,15 @@ fn random_offers_come_to_what_a_model_says() {
             .collect();
         let may_fall_back = random(2) == 0;
         // The model asks of each epoch by itself, from the newest on.
-        let counts = |epoch: u64| offers.iter().any(|of| of.held.contains(&held(epoch, true)) || of.held.iter().any(|held| held.epoch.number() == epoch && held.is_committed));
-        let sound = |epoch: u64| offers.iter().all(|of| of.held.iter().any(|held| held.epoch.number() == epoch && held.fault.is_none()));
+        let counts = |epoch: u64| {
+            offers.iter().any(|of| {
+                of.held.contains(&held(epoch, true))
+                    || of.held.iter().any(|held| held.epoch.number() == epoch && held.is_committed)
+            })
+        };
+        let sound = |epoch: u64| {
+            offers.iter().all(|of| of.held.iter().any(|held| held.epoch.number() == epoch && held.fault.is_none()))
+        };
         let newest = (0..4).rev().find(|epoch| counts(*epoch));
         let expected = match newest {
             None => Some(None),

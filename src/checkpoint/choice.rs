@@ -9,8 +9,8 @@
 //! passed over, or ignored, cannot be taken for what comes now.
 
 use super::{
-    Agreement, CheckpointState, CheckpointStore, Fault, FaultKind, JobFingerprint, ListedCheckpoint, Manifest, RestoreProgress,
-    Restored, StartFrom,
+    Agreement, CheckpointState, CheckpointStore, Fault, FaultKind, JobFingerprint, ListedCheckpoint, Manifest,
+    RestoreProgress, Restored, StartFrom,
 };
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::KEY_GROUPS;
@@ -141,7 +141,6 @@ fn newest(
 fn is_newer_format(fault: &Fault) -> bool {
     matches!(fault.kind, FaultKind::NewerFormat { .. })
 }
-
 
 fn refusal(store: &CheckpointStore, epoch: Epoch, error: &ProcessorError, why: &str) -> ProcessorError {
     ProcessorError::Refused(format!(

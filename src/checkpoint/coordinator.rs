@@ -336,7 +336,11 @@ mod tests {
         let mut coordinator = Coordinator::new(rules, Epoch::new(7));
         let of = Epoch::new(7);
         coordinator.hear(Event::Tick, secs(10));
-        assert_eq!(coordinator.hear(Event::Prepared(ProcessIndex(0), of), secs(11)), [], "nothing is to be prepared yet");
+        assert_eq!(
+            coordinator.hear(Event::Prepared(ProcessIndex(0), of), secs(11)),
+            [],
+            "nothing is to be prepared yet"
+        );
         assert_eq!(coordinator.hear(reported(0, 7), secs(11)), []);
         let prepare = [Command::Prepare(of, Ending::Periodic, vec![0, 1])];
         assert_eq!(coordinator.hear(reported(1, 7), secs(11)), prepare);

@@ -182,7 +182,8 @@ impl Manifest {
     /// # Errors
     /// Where it cannot be written as JSON.
     pub fn to_text(&self) -> ProcessorResult<String> {
-        let failed = |why: String| ProcessorError::State(format!("the manifest of checkpoint {} is no JSON: {why}", self.epoch));
+        let failed =
+            |why: String| ProcessorError::State(format!("the manifest of checkpoint {} is no JSON: {why}", self.epoch));
         let bytes = self.to_bytes().map_err(|error| failed(error.to_string()))?;
         String::from_utf8(bytes).map_err(|error| failed(error.to_string()))
     }

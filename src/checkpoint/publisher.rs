@@ -6,8 +6,8 @@
 //! it when all processes have prepared theirs. How it fails: as the writers do, see [`Attempts`].
 
 use super::attempts::Attempts;
-use super::report::{SnapshotReport, manifest_of};
 use super::operator::Order;
+use super::report::{SnapshotReport, manifest_of};
 use super::{CheckpointStore, Ending, Manifest, ProcessIndex, Voice};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::runtime::{Control, panic_message, yield_to_workers};
@@ -107,7 +107,11 @@ fn run(settings: &PublisherSettings) {
 
 impl PublisherSettings {
     /// `None`: the run is over. `prepared` is what the next commit publishes.
-    fn obey(&self, Publication { order, begun }: Publication, prepared: &mut Option<Manifest>) -> ProcessorResult<Option<()>> {
+    fn obey(
+        &self,
+        Publication { order, begun }: Publication,
+        prepared: &mut Option<Manifest>,
+    ) -> ProcessorResult<Option<()>> {
         let Self { checkpoints, attempts, .. } = self;
         match order {
             Order::Publish(epoch, ending, reports) => {
@@ -133,7 +137,9 @@ impl PublisherSettings {
             }
             Order::Commit(epoch) => {
                 let Some(manifest) = prepared.take().filter(|manifest| manifest.epoch == epoch) else {
-                    return Err(ProcessorError::State(format!("checkpoint {epoch} is to be published and was not prepared")));
+                    return Err(ProcessorError::State(format!(
+                        "checkpoint {epoch} is to be published and was not prepared"
+                    )));
                 };
                 let lost = || checkpoints.lost(&manifest);
                 let commit = || checkpoints.commit(epoch);

@@ -5,7 +5,8 @@
 //! that take over its shards.
 
 use super::{
-    CheckpointStore, Cuts, Manifest, PartitionCut, RecordKey, RestoreProgress, SnapshotReader, Table, read_cut, read_outbox,
+    CheckpointStore, Cuts, Manifest, PartitionCut, RecordKey, RestoreProgress, SnapshotReader, Table, read_cut,
+    read_outbox,
 };
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, KEY_GROUPS, KeyGroup, WorkerIndex};

@@ -20,11 +20,11 @@
 //!
 //! How it fails: each error names the path. A full disk at any step leaves older checkpoints as they were.
 
+use super::ProcessIndex;
 use super::failpoint;
 use super::fault::{Fault, FaultKind};
 use super::files::write_durably;
 use super::manifest::{Manifest, WorkerSnapshot};
-use super::ProcessIndex;
 use super::reader::SnapshotReader;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::WorkerIndex;

@@ -10,10 +10,10 @@ use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat, WordObser
 use crate::checkpoint::{
     Attempts, Beginning, Changes, CheckpointStore, Choice, Command, Coordinator, DefinitionSummary, Expectation,
     FORMAT_VERSION, FirstEpoch, Heard, JobFingerprint, KeeperSettings, Loaded, Manifest, Offer, Own, Part, Placement,
-    ProcessIndex, Publication, PublisherSettings, RestoreProgress, Restored, Rules, SinkGathering, SinkNames, SinkNumber,
-    StartOptions, Step, Voice, Word, WorkerEpochs, WorkerPort, WorkerStore, WriterSettings, agree, check_alike,
-    check_sinks, choose, choose_agreed, cuts_of, key_groups_of, offer, sink_recovery, start_keeper, start_publisher,
-    start_writer,
+    ProcessIndex, Publication, PublisherSettings, RestoreProgress, Restored, Rules, SinkGathering, SinkNames,
+    SinkNumber, StartOptions, Step, Voice, Word, WorkerEpochs, WorkerPort, WorkerStore, WriterSettings, agree,
+    check_alike, check_sinks, choose, choose_agreed, cuts_of, key_groups_of, offer, sink_recovery, start_keeper,
+    start_publisher, start_writer,
 };
 use crate::config::{ProcessorConfig, StateBackendKind};
 use crate::error::{ProcessorError, ProcessorResult};
@@ -158,7 +158,9 @@ impl RunCheckpoints {
         let expected = Expectation { job: &config.job, fingerprint: &fingerprint, may_fall_back, progress: &progress };
         let Choice { restored, first, discarded } = match placement {
             Placement::Shared => choose(&store, start.from, &expected)?,
-            Placement::PerProcess => choose_agreed(&store, &agree(&offers, may_fall_back)?, start.from, sound, &expected)?,
+            Placement::PerProcess => {
+                choose_agreed(&store, &agree(&offers, may_fall_back)?, start.from, sound, &expected)?
+            }
         };
         match restored.as_ref().filter(|restored| !restored.manifest().finished) {
             Some(restored) => progress.begin_load(share(restored.about_records(), topology)),

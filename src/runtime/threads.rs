@@ -34,7 +34,11 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 impl Job {
     /// Meets the other processes of the job: tells each what this one has, and hears what they have. `None` where the end was asked for
     /// before they had found each other.
-    pub(super) fn meet(&self, topology: &Topology, opening: Vec<u8>) -> ProcessorResult<Option<(Meeting, Vec<Vec<u8>>)>> {
+    pub(super) fn meet(
+        &self,
+        topology: &Topology,
+        opening: Vec<u8>,
+    ) -> ProcessorResult<Option<(Meeting, Vec<Vec<u8>>)>> {
         let departures = Departures::default();
         let terms = self.terms(topology, opening)?;
         let met = links::connect(topology, &terms, &self.control, &departures)?;
@@ -55,7 +59,15 @@ impl Job {
         };
         let secret = Secret::of(&config.cluster)?;
         let ClusterConfig { listen, connect_timeout, failure_timeout, .. } = config.cluster;
-        Ok(Terms { profile, secret, listen, connect_timeout, failure_timeout, opening: Arc::new(opening), news: Some(self.news()) })
+        Ok(Terms {
+            profile,
+            secret,
+            listen,
+            connect_timeout,
+            failure_timeout,
+            opening: Arc::new(opening),
+            news: Some(self.news()),
+        })
     }
 
     /// What the pages of the others show of this process, and those of this one of the others.

@@ -26,7 +26,8 @@ impl Pair {
     fn start(&self, dies: Option<(usize, &str)>, threads: usize, further: &[&str]) -> [Live; 2] {
         [0, 1].map(|process| {
             let (index, threads) = (process.to_string(), threads.to_string());
-            let mut command = self.job.command(&[&["-w", &threads, "-n", "2", "-p", &index, "-h", "hosts"], further].concat());
+            let mut command =
+                self.job.command(&[&["-w", &threads, "-n", "2", "-p", &index, "-h", "hosts"], further].concat());
             if let Some((_, place)) = dies.filter(|(of, _)| *of == process) {
                 command.env(llm_optimizer_processor::checkpoint::FAILPOINT_VARIABLE, format!("{place}:3"));
             }
@@ -104,6 +105,13 @@ fn whichever_process_dies_at_whichever_step_both_go_on_from_the_same() {
         let said = pair.job.place.run(&["checkpoints", "verify", "--path", path.to_str().expect("UTF-8")]);
         assert_eq!(said.code, Some(0), "{said:?}");
     }
+    let list = || pair.job.place.run(&["checkpoints", "list", "--config", "c.yaml"]);
+    let said = list();
+    let named = format!("name one of them with --path: {}, ", pair.directory(0).display());
+    assert!(said.code == Some(78) && said.err.contains(&named), "{said:?}");
+    fs::remove_dir_all(pair.directory(0)).expect("removed");
+    let said = list();
+    assert!(said.code == Some(0) && said.out.contains("complete"), "{said:?}");
 }
 
 #[test]

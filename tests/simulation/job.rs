@@ -1,6 +1,7 @@
 //! The job: what its input is, what its state is, and what it makes of it. Results do not depend on epochs, processes or crashes.
 
 use crate::broker::Outcome;
+use crate::parts::Parts;
 use llm_optimizer_processor::checkpoint::protocol::{Delivered, OutboxFingerprint};
 use llm_optimizer_processor::sink::{Generation, Shard};
 use llm_optimizer_processor::time::Epoch;
@@ -77,6 +78,8 @@ pub struct Manifest {
 pub struct Storage {
     pub snapshots: BTreeMap<Place, Snapshot>,
     pub manifests: BTreeMap<Epoch, Manifest>,
+    /// Of processes that have disks of their own, in place of the manifests.
+    pub parts: Parts,
 }
 
 /// What a run restores.
@@ -99,13 +102,17 @@ impl Storage {
     pub fn restore(&self) -> Option<Restored> {
         let sound = self.manifests.iter().rev().find(|(_, manifest)| self.is_sound(manifest));
         let Some((&epoch, manifest)) = sound else { return self.manifests.is_empty().then(Restored::default) };
+        Some(self.read(epoch, manifest))
+    }
+
+    pub fn read(&self, epoch: Epoch, manifest: &Manifest) -> Restored {
         let (epoch, generation, shards) = (Some(epoch), manifest.generation, manifest.shards.clone());
         let mut restored = Restored { epoch, generation, shards, ..Restored::default() };
         for snapshot in manifest.snapshots.iter().map(|place| &self.snapshots[place]) {
             restored.partitions.extend(&snapshot.partitions);
             restored.outboxes.insert(snapshot.shard, snapshot.clone());
         }
-        Some(restored)
+        restored
     }
 
     /// After all that was ever begun.

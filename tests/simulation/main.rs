@@ -10,6 +10,7 @@
 
 mod broker;
 mod job;
+mod parts;
 mod process;
 mod rules;
 mod schedule;

@@ -40,6 +40,8 @@ pub enum Broken {
     DeliverBeforePublished,
     /// A checkpoint is published when one worker has reported.
     PublishEarly,
+    /// A checkpoint is published when the first process alone has prepared its part.
+    CommitUnprepared,
     /// Snapshots of two starts have the same place.
     SharedPlaces,
     /// Starts from copies get their generations from their checkpoints.
@@ -47,7 +49,7 @@ pub enum Broken {
 }
 
 impl Broken {
-    pub const ALL: [Broken; 13] = [
+    pub const ALL: [Broken; 14] = [
         Broken::FenceAfterReading,
         Broken::NoLookAround,
         Broken::NoBarrier,
@@ -59,6 +61,7 @@ impl Broken {
         Broken::TrustLateCommit,
         Broken::DeliverBeforePublished,
         Broken::PublishEarly,
+        Broken::CommitUnprepared,
         Broken::SharedPlaces,
         Broken::SharedGenerations,
     ];

@@ -2,6 +2,7 @@
 
 use crate::rules::{Broken, Generations};
 use crate::world::{Action, Odds, Violation, World};
+use llm_optimizer_processor::checkpoint::Placement;
 use std::fmt;
 
 /// So many things happen, while things go wrong.
@@ -12,6 +13,7 @@ const ENOUGH: usize = 6_000;
 /// What happens, one after the other; what is not possible when it is its turn is left out.
 pub struct Schedule {
     generations: Generations,
+    placement: Placement,
     actions: Vec<Action>,
 }
 
@@ -49,12 +51,17 @@ pub fn run_seed(seed: u64, broken: Option<Broken>) -> Result<(), Schedule> {
         Some(_) => Generations::Starts,
         None => Generations::ALL[(seed % 3) as usize],
     };
+    let placement = match (broken, seed / 3 % 4) {
+        (Some(Broken::CommitUnprepared), _) => Placement::PerProcess,
+        (None, 0) if generations != Generations::CheckpointsAlone => Placement::PerProcess,
+        _ => Placement::Shared,
+    };
     let mut random = Random(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let steps = STEPS.start + random.next() % (STEPS.end - STEPS.start);
     let calm = [1, 2, 5, 12][(random.next() % 4) as usize];
     let odds = Odds { calm, awake: [1, 2 * calm][(random.next() % 2) as usize] };
-    let mut world = World::new(generations, broken);
-    let mut schedule = Schedule { generations, actions: Vec::new() };
+    let mut world = World::new(generations, placement, broken);
+    let mut schedule = Schedule { generations, placement, actions: Vec::new() };
     let mut possible = Vec::new();
     let mut result = Ok(());
     for _ in 0..steps {
@@ -71,7 +78,7 @@ pub fn run_seed(seed: u64, broken: Option<Broken>) -> Result<(), Schedule> {
 
 impl Schedule {
     fn run(&self, broken: Option<Broken>) -> Result<(), Failure> {
-        let mut world = World::new(self.generations, broken);
+        let mut world = World::new(self.generations, self.placement, broken);
         let mut chosen = 0;
         let result = self.go_wrong(&mut world, &mut chosen).and_then(|()| come_to_an_end(&mut world));
         result.map_err(|violation| Failure { violation, story: std::mem::take(&mut world.story), chosen })

@@ -2,14 +2,18 @@
 
 use crate::broker::{Broker, Completed, Outcome, Request};
 use crate::job::{Manifest, Place, Storage, Writer, all_results};
+use crate::parts::PROCESSES;
 use crate::process::{Process, Start, Step};
 use crate::rules::{Broken, Generations};
-use llm_optimizer_processor::checkpoint::{Command, Coordinator, Event, ProcessIndex, Rules};
+use llm_optimizer_processor::checkpoint::{Command, Coordinator, Event, Placement, ProcessIndex, Rules};
 use llm_optimizer_processor::event::WorkerIndex;
 use llm_optimizer_processor::sink::{Generation, Shard};
 use llm_optimizer_processor::time::Epoch;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
+
+#[path = "publishing.rs"]
+mod publishing;
 
 /// So often a job is started while things go wrong.
 const MOST_STARTS: usize = 5;
@@ -23,6 +27,10 @@ pub enum Action {
     Coordinate(usize),
     /// The publisher writes the manifest.
     Publish(usize),
+    /// A process prepares its part of a checkpoint.
+    Prepare(usize, usize),
+    /// A process makes its part of a published checkpoint count.
+    Keep(usize, usize),
     /// The broker does what a process asked, and its answer arrives: the how-many-eth request of it that is on its way.
     Answer(usize, usize, usize),
     /// The same, and the request will come once more.
@@ -80,6 +88,9 @@ struct Run {
     said_at_end: BTreeSet<usize>,
     announced: Option<Epoch>,
     to_publish: Option<(Epoch, Vec<u16>)>,
+    /// By process.
+    to_prepare: BTreeMap<usize, Epoch>,
+    to_keep: BTreeMap<usize, Epoch>,
     published: Option<Epoch>,
     shards: BTreeSet<Shard>,
     is_broken: bool,
@@ -107,15 +118,17 @@ pub struct World {
     /// The latest start all of whose processes have recovered.
     recovered: Option<usize>,
     generations: Generations,
+    placement: Placement,
     has_damaged: bool,
     /// What has happened.
     pub story: Vec<String>,
 }
 
 impl World {
-    pub fn new(generations: Generations, broken: Option<Broken>) -> Self {
+    pub fn new(generations: Generations, placement: Placement, broken: Option<Broken>) -> Self {
         World {
             generations,
+            placement,
             broken,
             broker: Broker::default(),
             storages: vec![Storage::default()],
@@ -176,7 +189,8 @@ impl World {
             let likely = if self.runs.iter().any(Run::is_alive) { 1 } else { 6 };
             let most = if self.generations == Generations::CheckpointsAlone { 1 } else { 3 };
             for storage in (0..self.storages.len()).filter(|storage| !self.is_locked(*storage)) {
-                (1..=most).for_each(|processes| add(Action::Start(storage, processes), likely));
+                let all = if self.is_apart() { PROCESSES..=PROCESSES } else { 1..=most };
+                all.for_each(|processes| add(Action::Start(storage, processes), likely));
             }
         }
         let may_copy = self.generations != Generations::Checkpoints;
@@ -184,7 +198,7 @@ impl World {
             add(Action::Copy, 1);
         }
         for storage in (0..self.storages.len()).filter(|_| !self.has_damaged) {
-            if !self.storages[storage].manifests.is_empty() {
+            if self.is_apart() || !self.storages[storage].manifests.is_empty() {
                 add(Action::Damage(storage), 1);
             }
         }
@@ -206,6 +220,12 @@ impl World {
                     }
                 }
             }
+            if run.to_prepare.contains_key(&index) {
+                add(Action::Prepare(number, index), 8);
+            }
+            if run.to_keep.contains_key(&index) {
+                add(Action::Keep(number, index), 4);
+            }
             if run.is_broken {
                 add(Action::Notice(number, index), 2);
             }
@@ -222,9 +242,14 @@ impl World {
         }
     }
 
-    /// The first process of a run has the lock of its storage until it ends.
+    fn is_apart(&self) -> bool {
+        self.placement == Placement::PerProcess
+    }
+
+    /// The first process of a run has the lock of its storage until it ends; each has that of its own disk.
     fn is_locked(&self, storage: usize) -> bool {
-        self.runs.iter().any(|run| run.storage == storage && run.processes[0].is_alive)
+        let holds = |run: &Run| if self.is_apart() { run.is_alive() } else { run.processes[0].is_alive };
+        self.runs.iter().any(|run| run.storage == storage && holds(run))
     }
 
     /// Has it happen.
@@ -234,7 +259,10 @@ impl World {
         match action {
             Action::Step(run, process) => self.step(run, process)?,
             Action::Coordinate(run) => self.coordinate(run),
+            Action::Publish(run) if self.is_apart() => self.commit(run)?,
             Action::Publish(run) => self.publish(run)?,
+            Action::Prepare(run, process) => self.prepare(run, process),
+            Action::Keep(run, process) => self.keep(run, process)?,
             Action::Answer(run, process, nth) => {
                 let message = self.network.remove(self.message(run, process, nth));
                 self.answer(&message, true);
@@ -259,6 +287,7 @@ impl World {
             Action::Copy => self.storages.push(self.storages[0].clone()),
             Action::Damage(storage) => {
                 self.has_damaged = true;
+                self.storages[storage].parts.damage();
                 if let Some(mut newest) = self.storages[storage].manifests.last_entry() {
                     newest.get_mut().is_damaged = true;
                 }
@@ -297,6 +326,7 @@ impl World {
     /// What a person does when all is over that may go wrong.
     pub fn repair(&mut self) {
         for storage in &mut self.storages {
+            storage.parts.repair();
             storage.manifests.values_mut().for_each(|manifest| manifest.is_damaged = false);
         }
     }
@@ -304,7 +334,11 @@ impl World {
     /// A start from the storage, where nobody has its lock.
     pub fn try_start(&mut self, storage: usize, processes: u16) -> bool {
         let storage = storage % self.storages.len();
-        let processes = if self.generations == Generations::CheckpointsAlone { 1 } else { processes };
+        let processes = match (self.generations, self.placement) {
+            (Generations::CheckpointsAlone, _) => 1,
+            (_, Placement::PerProcess) => PROCESSES,
+            _ => processes,
+        };
         let may = !self.is_locked(storage);
         if may {
             self.story.push(format!("{:?}", Action::Start(storage, processes)));
@@ -327,12 +361,19 @@ impl World {
     }
 
     fn start(&mut self, storage: usize, processes: u16) {
-        let Some(restored) = self.storages[storage].restore() else {
+        let is_apart = self.is_apart();
+        let found = &mut self.storages[storage];
+        let restored = match is_apart {
+            true => found.restore_together(),
+            false => found.restore().map(|restored| (restored, found.next_epoch())),
+        };
+        let Some((restored, first)) = restored else {
             self.story.push("  refused: no checkpoint is sound".to_owned());
             return;
         };
-        let first = self.storages[storage].next_epoch();
-        self.storages[storage].remove_incomplete();
+        if !is_apart {
+            self.storages[storage].remove_incomplete();
+        }
         let number = self.runs.len();
         let of_checkpoints = self.generations != Generations::Starts || self.broken == Some(Broken::SharedGenerations);
         let generation = match of_checkpoints {
@@ -343,6 +384,7 @@ impl World {
         let rules = Rules {
             workers: usize::from(processes),
             processes: usize::from(processes),
+            placement: self.placement,
             interval: Some(Duration::ZERO),
             timeout: Duration::from_secs(3600),
             least_pause: Duration::ZERO,
@@ -357,6 +399,8 @@ impl World {
             said_at_end: BTreeSet::new(),
             announced: None,
             to_publish: None,
+            to_prepare: BTreeMap::new(),
+            to_keep: BTreeMap::new(),
             published: None,
             shards: own.chain(restored.shards.iter().copied()).collect(),
             is_broken: false,
@@ -390,7 +434,8 @@ impl World {
             Step::Cut(epoch, snapshot) => {
                 let place = place(self.broken, epoch, index as u16, run.start.number);
                 let storage = &mut self.storages[run.storage];
-                if storage.manifests.values().any(|manifest| manifest.snapshots.contains(&place)) {
+                let is_part = storage.parts.counts(index as u16, epoch);
+                if is_part || storage.manifests.values().any(|manifest| manifest.snapshots.contains(&place)) {
                     return Err(format!("run {number} writes over a snapshot of the published checkpoint {epoch:?}"));
                 }
                 storage.snapshots.insert(place, snapshot);
@@ -437,7 +482,21 @@ impl World {
             match command {
                 Command::Announce(epoch, _) => run.announced = Some(epoch),
                 Command::Publish(epoch, _, reports) => run.to_publish = Some((epoch, reports)),
-                Command::TellPublished(epoch, _) => run.published = Some(epoch),
+                Command::Prepare(epoch, _, reports) => {
+                    let Start { number: writer, generation, processes, .. } = run.start;
+                    let snapshots = reports.iter().map(|worker| place(self.broken, epoch, *worker, writer)).collect();
+                    let shards = run.shards.iter().copied().collect();
+                    let manifest = Manifest { snapshots, generation, writer, is_damaged: false, shards };
+                    self.storages[run.storage].parts.announce(epoch, manifest);
+                    run.to_publish = None;
+                    run.to_prepare = (0..usize::from(processes)).map(|process| (process, epoch)).collect();
+                }
+                Command::Commit(epoch) => run.to_publish = Some((epoch, Vec::new())),
+                Command::TellPublished(epoch, _) => {
+                    run.published = Some(epoch);
+                    let others = if self.placement == Placement::PerProcess { run.processes.len() } else { 0 };
+                    run.to_keep = (1..others).map(|process| (process, epoch)).collect();
+                }
                 Command::TellOver(_) => {
                     run.is_finished = true;
                     run.processes.iter_mut().for_each(|process| process.is_alive = false);
@@ -445,26 +504,6 @@ impl World {
                 Command::Overdue(_) => {}
             }
         }
-    }
-
-    fn publish(&mut self, number: usize) -> Result<(), Violation> {
-        let run = &mut self.runs[number];
-        let Some((epoch, workers)) = run.to_publish.take() else { return Ok(()) };
-        let Start { number: writer, generation, .. } = run.start;
-        let snapshots = workers.into_iter().map(|worker| place(self.broken, epoch, worker, writer)).collect();
-        let shards = run.shards.iter().copied().collect();
-        let storage = &mut self.storages[run.storage];
-        if storage.manifests.contains_key(&epoch) {
-            return Err(format!("run {number} publishes epoch {epoch:?}, which is published"));
-        }
-        let were = storage.manifests.len();
-        storage.manifests.insert(epoch, Manifest { snapshots, generation, writer, is_damaged: false, shards });
-        storage.retain();
-        if storage.manifests.len() < 2.min(were + 1) {
-            return Err(format!("{} checkpoints are left", storage.manifests.len()));
-        }
-        run.words.push_back(Event::Published(epoch));
-        Ok(())
     }
 
     fn answer(&mut self, message: &Message, arrives: bool) {
@@ -521,7 +560,8 @@ fn is_fault(action: Action) -> bool {
     match action {
         AnswerAndKeep(..) | AnswerIsLost(..) | GiveUp(..) | TimeOut(_) | Crash(..) | Copy | Damage(_) => true,
         Pause(..) | Resume(..) => true,
-        Step(..) | Coordinate(_) | Publish(_) | Answer(..) | Complete(_) | Notice(..) | Start(..) => false,
+        Step(..) | Coordinate(_) | Publish(_) | Prepare(..) | Keep(..) | Answer(..) | Complete(_) | Notice(..)
+        | Start(..) => false,
     }
 }
 
