@@ -4,19 +4,20 @@
 //! from what it holds for them; each worker fills its windows from the records of its key groups, whichever worker wrote them; the
 //! sources begin at its cuts. One writer a worker and, in the first process, one publisher make the next checkpoints.
 
+use super::opening::{OpenCheckpoints, read_offers};
 use super::restoring::RestoreBar;
 use super::{Control, Topology};
 use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat, WordObserver};
 use crate::checkpoint::{
     Attempts, Beginning, Changes, CheckpointStore, Choice, Command, Coordinator, DefinitionSummary, Expectation,
-    FORMAT_VERSION, FirstEpoch, Heard, JobFingerprint, KeeperSettings, Loaded, Manifest, Offer, Own, Part, Placement,
-    ProcessIndex, Publication, PublisherSettings, RestoreProgress, Restored, Rules, SinkGathering, SinkNames,
-    SinkNumber, StartOptions, Step, Voice, Word, WorkerEpochs, WorkerPort, WorkerStore, WriterSettings, agree,
-    check_alike, check_sinks, choose, choose_agreed, cuts_of, key_groups_of, offer, sink_recovery, start_keeper,
-    start_publisher, start_writer,
+    FORMAT_VERSION, FirstEpoch, Heard, JobFingerprint, KeeperSettings, Loaded, Manifest, Part, Placement, ProcessIndex,
+    Publication, PublisherSettings, RestoreProgress, Restored, Rules, SinkGathering, SinkNames, SinkNumber,
+    StartOptions, Step, Voice, Word, WorkerEpochs, WorkerPort, WorkerStore, WriterSettings, agree, check_alike,
+    check_sinks, choose, choose_agreed, cuts_of, key_groups_of, sink_recovery, start_keeper, start_publisher,
+    start_writer,
 };
-use crate::config::{ProcessorConfig, StateBackendKind};
-use crate::error::{ProcessorError, ProcessorResult};
+use crate::config::ProcessorConfig;
+use crate::error::ProcessorResult;
 use crate::event::{KEY_GROUPS, WorkerIndex};
 use crate::metrics::{CheckpointMetrics, ProcessorMetrics, StatusBoard};
 use crate::sink::{Generation, RoutedSink, Shard, SideOutputs, SinkEpochs, SinkHub};
@@ -27,7 +28,6 @@ use chrono::Utc;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -62,55 +62,6 @@ pub struct RunCheckpoints {
     /// Bytes that the windows of this process may take.
     memory_limit: Option<usize>,
     definitions: usize,
-}
-
-/// The checkpoints that this process has, before it has met the others.
-pub struct OpenCheckpoints {
-    /// The state's directory.
-    path: PathBuf,
-    store: CheckpointStore,
-    placement: Placement,
-    offer: Offer,
-    /// Checkpoints of the offer, open.
-    sound: Vec<Restored>,
-    progress: Arc<RestoreProgress>,
-    bar: RestoreBar,
-}
-
-impl OpenCheckpoints {
-    /// Opens the directory, and reads what this process can restore where it has one of its own. `None` where the job takes no
-    /// checkpoints.
-    pub fn open(config: &ProcessorConfig, start: StartOptions, topology: &Topology) -> ProcessorResult<Option<Self>> {
-        start.check(config)?;
-        let process = topology.process();
-        let index = ProcessIndex(process.index as u16);
-        let (StateBackendKind::RocksDb, Some(path), Some(directory)) =
-            (config.state.backend, &config.state.path, config.state.checkpoint_directory(process.index))
-        else {
-            return Ok(None);
-        };
-        let progress = Arc::new(RestoreProgress::new(topology.threads()));
-        let bar = RestoreBar::draw(Arc::clone(&progress))?;
-        let (placement, store, offer, sound) = if !config.state.checkpoint_path_shared {
-            let own = Own { process: index, processes: process.count as u32, workers: topology.peers() as u32 };
-            let store = CheckpointStore::open_own(directory, own)?;
-            let (offer, sound) = offer(&store, index, start.from, &progress)?;
-            (Placement::PerProcess, store, offer, sound)
-        } else {
-            let shown = directory.display().to_string();
-            let store = match index.0 {
-                0 => CheckpointStore::open(directory)?,
-                _ => CheckpointStore::join(directory)?,
-            };
-            (Placement::Shared, store, Offer::shared(index, shown, start.from), Vec::new())
-        };
-        Ok(Some(Self { path: path.clone(), store, placement, offer, sound, progress, bar }))
-    }
-
-    /// What the other processes are told.
-    pub fn opening(&self) -> ProcessorResult<Vec<u8>> {
-        self.offer.to_bytes()
-    }
 }
 
 /// What a checkpoint must fit, and what is said of the job in those that it takes.
@@ -468,15 +419,6 @@ impl ColdStore for Cold {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn read_offers(openings: &[Vec<u8>]) -> ProcessorResult<Vec<Offer>> {
-    if let Some(process) = openings.iter().position(Vec::is_empty) {
-        return Err(ProcessorError::Refused(format!(
-            "process {process} takes no checkpoints, and this one does: give all processes the same state.backend"
-        )));
-    }
-    openings.iter().map(|bytes| Offer::from_bytes(bytes)).collect()
 }
 
 /// What of all records this process loads, about.

@@ -1,8 +1,9 @@
 //! A job, and its run from the first thread to the last.
 
-use super::checkpoints::{Meaning, OpenCheckpoints, RunCheckpoints};
+use super::checkpoints::{Meaning, RunCheckpoints};
 use super::input::{ConfiguredInput, Input};
 use super::observe::{MetricsSinkObserver, sink_statuses};
+use super::opening::OpenCheckpoints;
 use super::threads::Meeting;
 use super::{Control, Summary, Topology};
 use crate::aggregate::AggregatePlan;

@@ -13,6 +13,7 @@ pub mod launch;
 mod link;
 mod links;
 mod observe;
+mod opening;
 mod panics;
 mod priority;
 mod restoring;
