@@ -40,7 +40,7 @@ fn told(store: &CheckpointStore, contents: &Contents) -> ProcessorResult<String>
 
 fn head(store: &CheckpointStore, manifest: &Manifest) -> String {
     let mut text = format!(
-        "checkpoint {} of the job `{}` in {}\ntaken {} ago, at {}, by {}, start {} of the job\n{}, {}, {} key groups\n",
+        "checkpoint {} of the job `{}` in {}\ntaken {} ago, at {}, by {}, start {} of the job\n{}, {}{}, {} key groups\n",
         manifest.epoch.number(),
         manifest.job,
         store.root().display(),
@@ -50,6 +50,7 @@ fn head(store: &CheckpointStore, manifest: &Manifest) -> String {
         manifest.generation.0,
         if manifest.processes == 1 { "1 process".to_owned() } else { format!("{} processes", manifest.processes) },
         count(manifest.workers.into(), "worker"),
+        manifest.part.map_or_else(String::new, |part| format!(", the part of process {}", part.0)),
         manifest.key_groups,
     );
     let end = if manifest.finished { "; the input has ended: there is nothing to go on with" } else { "" };

@@ -357,9 +357,7 @@ impl Helper {
                 return End::Failed(ProcessorError::Kafka(format!("{}: {reason}", self.brokers.servers)));
             }
             let now = Instant::now();
-            if all_down {
-                self.reach.failed(trouble.as_deref().unwrap_or("all brokers are down"));
-            }
+            // What the client says may be over by the time it is read here: the probe finds out what is so.
             if all_down || trouble.is_some() {
                 probe_at.get_or_insert(now);
             }
