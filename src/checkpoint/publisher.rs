@@ -5,6 +5,7 @@
 //! start one after the other find the same. How it fails: as the writers do, see [`Attempts`].
 
 use super::attempts::Attempts;
+use super::remote::RemotePublisher;
 use super::report::{SnapshotReport, manifest_of};
 use super::{CheckpointStore, Ending, Manifest, Voice};
 use crate::error::{ProcessorError, ProcessorResult};
@@ -49,6 +50,8 @@ pub struct PublisherSettings {
     pub template: Manifest,
     /// Where checkpoints are.
     pub checkpoints: CheckpointStore,
+    /// Publishes and removes in an object store instead, of which the directory has copies.
+    pub remote: Option<RemotePublisher>,
     /// How many are kept.
     pub retain: usize,
     /// Of another course of the job: removed when this run has published one.
@@ -108,9 +111,14 @@ fn manifest(template: &Manifest, publication: &Publication) -> ProcessorResult<M
 
 /// `None`: the run is over.
 fn publish(settings: &PublisherSettings, publication: &Publication, manifest: &Manifest) -> Option<()> {
-    let PublisherSettings { checkpoints, retain, discarded, published, voice, attempts, observer, .. } = settings;
-    let lost = || checkpoints.lost(manifest);
-    attempts.until_it_works_unless("publishing a checkpoint", lost, || checkpoints.publish(manifest))?;
+    let PublisherSettings { checkpoints, remote, retain, discarded, published, voice, attempts, observer, .. } =
+        settings;
+    let lost = || checkpoints.lost(manifest).filter(|_| remote.is_none());
+    let make_count = || match remote {
+        None => checkpoints.publish(manifest),
+        Some(remote) => remote.publish(manifest),
+    };
+    attempts.until_it_works_unless("publishing a checkpoint", lost, make_count)?;
     let (size, written) = (manifest.bytes(), manifest.snapshots.iter().map(|snapshot| snapshot.written.bytes).sum());
     observer(Published { epoch: publication.epoch, took: publication.begun.elapsed(), size, written });
     // Nobody listens where the run is over.
@@ -118,7 +126,11 @@ fn publish(settings: &PublisherSettings, publication: &Publication, manifest: &M
     voice.wake();
     // The new one counts, whatever becomes of the old ones: what cannot be removed now is at the next.
     let discarded = || discarded.iter().try_for_each(|epoch| checkpoints.remove(*epoch));
-    if let Err(error) = discarded().and_then(|()| checkpoints.retain(*retain)) {
+    let tidy = match remote {
+        None => discarded().and_then(|()| checkpoints.retain(*retain).map(drop)),
+        Some(remote) => remote.tidy(manifest),
+    };
+    if let Err(error) = tidy {
         tracing::warn!(target: "checkpoint", "old checkpoints cannot be removed: {error}");
     }
     Some(())

@@ -8,6 +8,7 @@
 //! How it fails: what fails is tried again, see [`Attempts`]. A panic ends the run with its reason.
 
 use super::attempts::Attempts;
+use super::remote::{Uploader, forget_older};
 use super::report::SnapshotReport;
 use super::{
     Changes, CheckpointStore, KnownFiles, OutboxKey, Part, PartitionCut, Voice, Word, WorkerSnapshot, WorkerStore,
@@ -46,6 +47,8 @@ pub struct WriterSettings {
     pub control: Control,
     /// Whether it writes what checkpoints hold for the sinks of the process.
     pub is_first_of_process: bool,
+    /// Sends snapshots to where the checkpoints are, of which the directory has copies.
+    pub uploader: Option<Uploader>,
 }
 
 /// Starts the thread.
@@ -135,7 +138,8 @@ impl Writer {
         self.write(changes)?;
         let Pending { written, .. } = std::mem::take(&mut self.pending);
         let Self { settings, known, .. } = self;
-        let WriterSettings { worker, store, checkpoints, side_outputs, voice, attempts, control, .. } = settings;
+        let WriterSettings { worker, store, checkpoints, side_outputs, voice, attempts, control, uploader, .. } =
+            settings;
         if !attempts.wait_until(|| side_outputs.have_written(mark)) {
             return None;
         }
@@ -143,6 +147,19 @@ impl Writer {
         let lost = || store.lost();
         let make = || store.snapshot_to(&directory, known);
         let files = attempts.until_it_works_unless("making a snapshot", lost, make)?;
+        let files = match uploader {
+            None => files,
+            Some(uploader) => {
+                let send = || uploader.upload(epoch, &directory, &files);
+                let files = attempts.until_it_works_unless("sending a snapshot", lost, send)?;
+                if settings.is_first_of_process
+                    && let Err(error) = forget_older(checkpoints, epoch)
+                {
+                    tracing::warn!(target: "checkpoint", "old snapshots cannot be removed: {error}");
+                }
+                files
+            }
+        };
         voice.set_stored(epoch);
         let snapshot = WorkerSnapshot::new(*worker, files, written, &cuts);
         match SnapshotReport::new(snapshot, frontier, &sinks).to_json() {

@@ -3,12 +3,14 @@
 use super::arguments::LaunchOptions;
 use super::{confirm, report, signals};
 use crate::checkpoint::StartFrom;
+use crate::checkpoint::remote::copies_of;
 use crate::config::{self, ProcessorConfig};
 use crate::error::{ExitCode, ProcessorError, ProcessorResult};
 use crate::metrics::init_logging;
 use crate::runtime::launch::{Launch, launch as look_after, local_processes, new_secret};
 use crate::runtime::{Control, Topology};
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What ends when its peers do has this long for it, after it has noticed.
@@ -25,8 +27,8 @@ pub fn launch(options: &LaunchOptions) -> ProcessorResult<ExitCode> {
     can_listen(&config, local.len())?;
     let start = options.job.start();
     start.check(&config)?;
-    if let (StartFrom::Anew, Some(checkpoints)) = (start.from, &config.state.checkpoint_path) {
-        confirm::begin_anew(checkpoints, options.job.yes)?;
+    if start.from == StartFrom::Anew {
+        confirm::begin_anew(&config.state, options.job.yes)?;
     }
     init_logging(&config.logging)?;
     let control = Control::new();
@@ -36,10 +38,10 @@ pub fn launch(options: &LaunchOptions) -> ProcessorResult<ExitCode> {
         arguments: options.of_each(path, topology.threads()),
         first_arguments: options.of_the_first(),
         environment: environment(&config, local.len() == topology.addresses().len())?,
+        checkpoints: checkpoints(&config, local.first().copied()),
         local,
         pages: Some(config.metrics.listen).filter(|_| config.metrics.enabled),
         json: config.logging.json,
-        checkpoints: config.state.checkpoint_path.clone(),
         most_restarts: options.max_restarts,
         patience: config.cluster.failure_timeout + TIME_TO_END,
     };
@@ -51,6 +53,15 @@ pub fn launch(options: &LaunchOptions) -> ProcessorResult<ExitCode> {
         tracing::warn!(target: "launch", "the group was started again {} times", launched.restarts);
     }
     Ok(launched.code)
+}
+
+/// Where to look whether the group has come to a new checkpoint: of an object store, what the first process here has of it.
+fn checkpoints(config: &ProcessorConfig, first: Option<usize>) -> Option<PathBuf> {
+    let path = config.state.checkpoint_path.as_ref()?;
+    match config.state.checkpoint_url {
+        None => Some(path.clone()),
+        Some(_) => Some(copies_of(path, first?)),
+    }
 }
 
 /// Several processes cannot all listen at one address.

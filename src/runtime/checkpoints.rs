@@ -7,6 +7,7 @@
 use super::restoring::RestoreBar;
 use super::{Control, Topology};
 use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat, WordObserver};
+use crate::checkpoint::remote::{IsOver, Remote, copies_of};
 use crate::checkpoint::{
     Attempts, Beginning, Changes, CheckpointStore, Choice, Command, Coordinator, DefinitionSummary, Expectation,
     FORMAT_VERSION, FirstEpoch, JobFingerprint, Loaded, Manifest, Part, ProcessIndex, Publication, PublisherSettings,
@@ -37,6 +38,8 @@ const LEAST_PAUSE: Duration = Duration::from_millis(200);
 /// The checkpoints of a run, in this process.
 pub struct RunCheckpoints {
     store: CheckpointStore,
+    /// Where they are, and `store` has copies of them.
+    remote: Option<Remote>,
     restored: Option<Restored>,
     /// Checkpoints that count no more when this run has published one.
     discarded: Vec<Epoch>,
@@ -100,16 +103,28 @@ impl RunCheckpoints {
             return Ok(None);
         };
         let process = topology.process();
-        let store = match process.index {
-            0 => CheckpointStore::open(checkpoint_path)?,
-            _ => CheckpointStore::join(checkpoint_path)?,
+        let remote = open_remote(config, control)?;
+        let store = match (&remote, process.index) {
+            // Of an object store each process has copies of its own.
+            (Some(_), index) => CheckpointStore::open(copies_of(checkpoint_path, index))?,
+            (None, 0) => CheckpointStore::open(checkpoint_path)?,
+            (None, _) => CheckpointStore::join(checkpoint_path)?,
         };
+        if let Some(remote) = remote.as_ref().filter(|_| process.index == 0) {
+            remote.check_conditions()?;
+        }
         let Meaning { fingerprint, definitions, may_fall_back, metrics, board } = meaning;
         let losses = metrics.losses();
         let metrics = CheckpointMetrics::new(&metrics, &board, config.state.tolerable_failures);
         let progress = Arc::new(RestoreProgress::new(topology.threads()));
         let bar = RestoreBar::draw(Arc::clone(&progress))?;
-        let expected = Expectation { job: &config.job, fingerprint: &fingerprint, may_fall_back, progress: &progress };
+        let expected = Expectation {
+            job: &config.job,
+            fingerprint: &fingerprint,
+            may_fall_back,
+            progress: &progress,
+            remote: remote.as_ref(),
+        };
         let Choice { restored, first, discarded } = choose(&store, start.from, &expected)?;
         match restored.as_ref().filter(|restored| !restored.manifest().finished) {
             Some(restored) => progress.begin_load(share(restored.about_records(), topology)),
@@ -163,6 +178,7 @@ impl RunCheckpoints {
         };
         Ok(Some(Self {
             store,
+            remote,
             first: FirstEpoch { epoch: first, frontier },
             restored,
             resume: Arc::new(resume),
@@ -242,6 +258,7 @@ impl RunCheckpoints {
                 attempts: self.attempts.clone(),
                 control: control.clone(),
                 is_first_of_process: local == 0,
+                uploader: self.remote.as_ref().map(|remote| remote.uploader(self.worker(local), self.is_over())),
             })?);
         }
         if self.process.0 == 0 {
@@ -251,6 +268,10 @@ impl RunCheckpoints {
             running.push(start_publisher(PublisherSettings {
                 template: self.template.clone(),
                 checkpoints: self.store.clone(),
+                remote: self
+                    .remote
+                    .as_ref()
+                    .map(|remote| remote.publisher(self.retain, self.discarded.clone(), self.is_over())),
                 retain: self.retain,
                 discarded: self.discarded.clone(),
                 publications,
@@ -264,6 +285,12 @@ impl RunCheckpoints {
         }
         lock(&self.threads_running).extend(running);
         Ok(())
+    }
+
+    /// Whether threads that wait for an object store are waited for.
+    fn is_over(&self) -> IsOver {
+        let attempts = self.attempts.clone();
+        Arc::new(move || attempts.is_over())
     }
 
     fn worker(&self, local: usize) -> WorkerIndex {
@@ -389,6 +416,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// What of all records this process loads, about.
 fn share(records: u64, topology: &Topology) -> u64 {
     records * topology.threads() as u64 / topology.peers().max(1) as u64
+}
+
+/// The object store that the job's checkpoints are in, where they are in one. While the job starts, whoever waits for it
+/// waits no longer than the run.
+fn open_remote(config: &ProcessorConfig, control: &Control) -> ProcessorResult<Option<Remote>> {
+    let control = control.clone();
+    let is_over: IsOver = Arc::new(move || control.is_stopping() || control.has_failed());
+    config.state.checkpoint_url.as_ref().map(|url| Remote::open(url, is_over)).transpose()
 }
 
 fn say_where_from(manifest: &Manifest) {

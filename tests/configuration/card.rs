@@ -84,6 +84,7 @@ fn the_production_snippet() {
         backend: StateBackendKind::RocksDb,
         path: Some("/var/lib/optimizer/state".into()),
         checkpoint_path: Some("/var/lib/optimizer/checkpoints".into()),
+        checkpoint_url: None,
         retain: NonZeroUsize::new(3).unwrap(),
         memory_limit: None,
         tolerable_failures: NonZeroU32::new(3).unwrap(),
