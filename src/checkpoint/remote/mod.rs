@@ -146,13 +146,11 @@ impl Remote {
             (Err(error), _) if error.kind != ObjectErrorKind::Exists => Err(refused(error)),
             (_, Err(error)) if error.kind == ObjectErrorKind::Exists => Ok(()),
             (_, Err(error)) => Err(refused(error)),
-            (_, Ok(())) => {
-                Err(ProcessorError::Config(format!(
-                    "state.checkpoint_path: the store of {} writes over an object that is to be written only if there is none \
+            (_, Ok(())) => Err(ProcessorError::Config(format!(
+                "state.checkpoint_path: the store of {} writes over an object that is to be written only if there is none \
                      (If-None-Match: *): two runs of the job would not notice each other. A store that heeds the condition would be right",
-                    self.url()
-                )))
-            }
+                self.url()
+            ))),
         }
     }
 

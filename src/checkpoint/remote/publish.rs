@@ -71,7 +71,8 @@ impl RemotePublisher {
 
     /// Refuses to go on where somebody has published a later epoch.
     fn refuse_newer(&self, epoch: Epoch) -> ProcessorResult<()> {
-        for newer in self.epochs()?.into_iter().filter(|other| *other > epoch && !self.discarded.contains(other)) {
+        for newer in self.epochs()?.into_iter().rev().filter(|other| *other > epoch && !self.discarded.contains(other))
+        {
             if read_manifest(&self.client, newer)?.is_some() {
                 return Err(self.taken_over(newer));
             }
