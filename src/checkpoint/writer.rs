@@ -11,8 +11,8 @@ use super::attempts::Attempts;
 use super::remote::{Uploader, forget_older};
 use super::report::SnapshotReport;
 use super::{
-    Changes, CheckpointStore, KnownFiles, OutboxKey, Part, PartitionCut, Voice, Word, WorkerSnapshot, WorkerStore,
-    Written, delete_outbox, failpoint, put_cut, put_outbox,
+    Changes, CheckpointStore, FaultKind, KnownFiles, OutboxKey, Part, PartitionCut, SnapshotFiles, Voice, Word,
+    WorkerSnapshot, WorkerStore, Written, delete_outbox, failpoint, put_cut, put_outbox,
 };
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::WorkerIndex;
@@ -21,6 +21,7 @@ use crate::sink::{Prepared, Shard, SideMark, SideOutputs};
 use crate::time::{Epoch, EventTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -147,20 +148,21 @@ impl Writer {
         let lost = || store.lost();
         let make = || store.snapshot_to(&directory, known);
         let files = attempts.until_it_works_unless("making a snapshot", lost, make)?;
+        voice.set_stored(epoch);
         let files = match uploader {
             None => files,
             Some(uploader) => {
+                let lost = || missing_file(&directory, &files);
                 let send = || uploader.upload(epoch, &directory, &files);
-                let files = attempts.until_it_works_unless("sending a snapshot", lost, send)?;
+                let sent = attempts.until_it_works_unless("sending a snapshot", lost, send)?;
                 if settings.is_first_of_process
                     && let Err(error) = forget_older(checkpoints, epoch)
                 {
                     tracing::warn!(target: "checkpoint", "old snapshots cannot be removed: {error}");
                 }
-                files
+                sent
             }
         };
-        voice.set_stored(epoch);
         let snapshot = WorkerSnapshot::new(*worker, files, written, &cuts);
         match SnapshotReport::new(snapshot, frontier, &sinks).to_json() {
             Ok(report) => {
@@ -186,4 +188,10 @@ impl Writer {
         }
         changes
     }
+}
+
+/// Why a snapshot can never be sent: somebody has removed a file of it.
+fn missing_file(directory: &Path, files: &SnapshotFiles) -> Option<String> {
+    let fault = files.check_lengths(directory).into_iter().find(|fault| fault.kind == FaultKind::Missing)?;
+    Some(format!("{fault}; it was there when the snapshot was made"))
 }

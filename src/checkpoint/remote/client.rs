@@ -106,6 +106,11 @@ impl ObjectClient {
         (self.is_over)()
     }
 
+    /// Until when it waits.
+    pub fn end(&self) -> IsOver {
+        Arc::clone(&self.is_over)
+    }
+
     /// What it was opened with.
     pub fn url(&self) -> &ObjectUrl {
         &self.url

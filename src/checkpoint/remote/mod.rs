@@ -77,8 +77,8 @@ impl Remote {
 
     /// The first epoch after all that are published: whoever begins with the same takes the same, and one of them gets it.
     pub fn first_after(listed: &[ListedCheckpoint]) -> Epoch {
-        let published = listed.iter().filter(|listed| !matches!(listed.state, CheckpointState::Incomplete { .. }));
-        published.last().map_or(Epoch::FIRST, |last| last.epoch.next())
+        let mut published = listed.iter().filter(|listed| !matches!(listed.state, CheckpointState::Incomplete { .. }));
+        published.next_back().map_or(Epoch::FIRST, |last| last.epoch.next())
     }
 
     /// The checkpoint of an epoch among those that are listed.

@@ -8,7 +8,7 @@
 //! refused: a person, or a supervisor, has started the job twice. What could not be removed is tried again after the next publication;
 //! what a crash has left, the next run removes.
 
-use super::client::{ObjectClient, ObjectErrorKind, ObjectResult};
+use super::client::{IsOver, ObjectClient, ObjectErrorKind, ObjectResult};
 use super::keys::{manifest_key, objects_of, parse_epoch, runs_of};
 use super::removal::{Named, checkpoints_to_remove, leftovers, objects_to_remove};
 use super::survey::read_manifest;
@@ -16,11 +16,17 @@ use crate::checkpoint::{Manifest, failpoint};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::time::Epoch;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// For which old checkpoints are removed when the run is over: it is the last checkpoint's turn as well.
+const TIME_TO_REMOVE: Duration = Duration::from_secs(5);
 
 /// What the publisher of a run publishes and removes with.
 pub struct RemotePublisher {
     client: ObjectClient,
+    /// The same for removing, which may take a moment longer than the run.
+    remover: ObjectClient,
     retain: usize,
     /// Of another course of the job: removed when this run has published one.
     discarded: Vec<Epoch>,
@@ -40,7 +46,8 @@ struct State {
 impl RemotePublisher {
     /// Of a run that keeps so many checkpoints.
     pub fn new(client: ObjectClient, retain: usize, discarded: Vec<Epoch>) -> Self {
-        Self { client, retain, discarded, state: Mutex::default() }
+        let remover = client.until(grace(client.end(), TIME_TO_REMOVE));
+        Self { client, remover, retain, discarded, state: Mutex::default() }
     }
 
     /// Publishes a checkpoint whose snapshots are in the store: when this returns it counts. May be tried again where it fails.
@@ -71,7 +78,8 @@ impl RemotePublisher {
 
     /// Refuses to go on where somebody has published a later epoch.
     fn refuse_newer(&self, epoch: Epoch) -> ProcessorResult<()> {
-        for newer in self.epochs()?.into_iter().rev().filter(|other| *other > epoch && !self.discarded.contains(other))
+        for newer in
+            epochs(&self.client)?.into_iter().rev().filter(|other| *other > epoch && !self.discarded.contains(other))
         {
             if read_manifest(&self.client, newer)?.is_some() {
                 return Err(self.taken_over(newer));
@@ -88,11 +96,6 @@ impl RemotePublisher {
         ))
     }
 
-    /// Epochs of which there is something.
-    fn epochs(&self) -> ObjectResult<BTreeSet<Epoch>> {
-        Ok(self.client.list_top()?.iter().filter_map(|name| parse_epoch(name)).collect())
-    }
-
     /// Removes what is no longer kept, after this one was published.
     pub fn tidy(&self, manifest: &Manifest) -> ProcessorResult<()> {
         let newest = manifest.epoch;
@@ -102,7 +105,7 @@ impl RemotePublisher {
         let objects = objects_to_remove(&state.known, &removed);
         if !removed.is_empty() {
             let manifests: Vec<String> = removed.iter().copied().map(manifest_key).collect();
-            self.client.delete(&manifests)?;
+            self.remover.delete(&manifests)?;
             failpoint("remote_manifest_removed");
         }
         removed.iter().for_each(|epoch| drop(state.known.remove(epoch)));
@@ -114,7 +117,7 @@ impl RemotePublisher {
         }
         let doomed: Vec<String> = state.doomed.iter().cloned().collect();
         if !doomed.is_empty() {
-            self.client.delete(&doomed)?;
+            self.remover.delete(&doomed)?;
             state.doomed.clear();
         }
         Ok(())
@@ -122,11 +125,11 @@ impl RemotePublisher {
 
     /// Reads the manifests that this run has neither written nor read, and forgets those that somebody has removed.
     fn learn(&self, state: &mut State) -> ObjectResult<()> {
-        let epochs = self.epochs()?;
+        let epochs = epochs(&self.remover)?;
         state.known.retain(|epoch, _| epochs.contains(epoch));
         for epoch in epochs {
             if !state.known.contains_key(&epoch)
-                && let Some(read) = read_manifest(&self.client, epoch)?
+                && let Some(read) = read_manifest(&self.remover, epoch)?
             {
                 state.known.insert(epoch, read.ok().map(|manifest| objects_of(&manifest)));
             }
@@ -135,7 +138,7 @@ impl RemotePublisher {
     }
 
     fn leftovers(&self, state: &State, manifest: &Manifest) -> ObjectResult<Vec<String>> {
-        let objects = self.client.list()?;
+        let objects = self.remover.list()?;
         let key = manifest_key(manifest.epoch);
         let Some(published) = objects.iter().find(|object| object.key == key) else { return Ok(Vec::new()) };
         Ok(leftovers(&objects, &state.known, &runs_of(manifest), published.modified))
@@ -144,4 +147,15 @@ impl RemotePublisher {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Epochs of which there is something.
+fn epochs(client: &ObjectClient) -> ObjectResult<BTreeSet<Epoch>> {
+    Ok(client.list_top()?.iter().filter_map(|name| parse_epoch(name)).collect())
+}
+
+/// Over so much later.
+fn grace(is_over: IsOver, time: Duration) -> IsOver {
+    let since = OnceLock::new();
+    Arc::new(move || is_over() && since.get_or_init(Instant::now).elapsed() >= time)
 }

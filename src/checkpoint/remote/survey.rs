@@ -5,17 +5,17 @@
 //! an epoch without a manifest are what an attempt left.
 
 use super::client::{Object, ObjectClient, ObjectErrorKind, ObjectResult};
-use super::keys::{KeyOf, manifest_key, object_of, parse};
+use super::keys::{KeyOf, manifest_key, object_of, objects_of, parse};
 use crate::checkpoint::{CheckpointState, Fault, FaultKind, ListedCheckpoint, Manifest};
 use crate::config::ObjectUrl;
 use crate::time::Epoch;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 /// All objects, and what the manifests among them say.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
-    /// In the order of keys.
+    /// In the order of keys; some may be there twice.
     pub objects: Vec<Object>,
     /// By their epochs.
     pub manifests: BTreeMap<Epoch, Result<Manifest, Fault>>,
@@ -33,7 +33,18 @@ impl Survey {
                 manifests.insert(epoch, read);
             }
         }
-        Ok(Self { objects, manifests })
+        let mut survey = Self { objects, manifests };
+        if survey.lacks_objects() {
+            // A listing is not of one moment: a manifest may be in it that came while it was made, and what came before that is not.
+            survey.objects.extend(client.list()?);
+        }
+        Ok(survey)
+    }
+
+    fn lacks_objects(&self) -> bool {
+        let found: HashSet<&str> = self.objects.iter().map(|object| object.key.as_str()).collect();
+        let mut read = self.manifests.values().filter_map(|read| read.as_ref().ok());
+        read.any(|manifest| objects_of(manifest).iter().any(|key| !found.contains(key.as_str())))
     }
 
     /// What that makes of each epoch, in order.

@@ -41,7 +41,7 @@ pub fn checkpoints(options: &CheckpointsOptions) -> ProcessorResult<ExitCode> {
 /// Where the checkpoints are.
 enum Place {
     Directory(CheckpointStore),
-    Remote(RemoteCopy),
+    Remote(Box<RemoteCopy>),
 }
 
 impl Place {
@@ -59,7 +59,7 @@ impl Place {
 }
 
 fn place_of(place: &CheckpointsPlace) -> ProcessorResult<Place> {
-    let remote = |url: &ObjectUrl| RemoteCopy::open(url).map(Place::Remote);
+    let remote = |url: &ObjectUrl| RemoteCopy::open(url).map(|copy| Place::Remote(Box::new(copy)));
     let directory = |path: &Path| CheckpointStore::offline(path).map(Place::Directory);
     match (&place.path, &place.config) {
         (Some(path), _) => match path.to_str().map_or(Ok(None), ObjectUrl::parse) {
