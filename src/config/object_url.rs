@@ -121,4 +121,22 @@ mod tests {
             assert!(!said.contains("secret") && !right.contains("secret"), "{said}");
         }
     }
+
+    #[test]
+    fn the_configuration_has_a_url_and_a_directory_for_copies() {
+        let state = |place: &str| {
+            let text =
+                format!("processor: {{job: j, state: {{backend: rocksdb, path: s, checkpoint_path: {place:?}}}}}");
+            crate::config::load_str("t.yaml", &text, std::iter::empty()).map(|loaded| loaded.config.state)
+        };
+        let state_of = |place| state(place).unwrap();
+        let remote = state_of("s3://bucket/x");
+        assert_eq!(remote.checkpoint_path, Some("s/checkpoints".into()));
+        assert_eq!(remote.checkpoint_url.map(|url| url.to_string()).as_deref(), Some("s3://bucket/x"));
+        let local = state_of("/var/c");
+        assert_eq!((local.checkpoint_path, local.checkpoint_url), (Some("/var/c".into()), None));
+        let error = state("ftp://host/x").unwrap_err().to_string();
+        assert!(error.starts_with("t.yaml:1: state.checkpoint_path: a URL of `ftp`"), "{error}");
+        assert!(error.contains("s3://bucket/prefix"), "{error}");
+    }
 }

@@ -5,7 +5,7 @@ use crate::checkpoint::{CheckpointState, CheckpointStore, Fault, ListedCheckpoin
 use crate::config::ObjectUrl;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::time::Epoch;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -83,10 +83,5 @@ impl RemoteCopy {
             Ok(name) => Fault { file: PathBuf::from(self.remote.url().of(&name.to_string_lossy())), ..fault },
             Err(_) => fault,
         }
-    }
-
-    /// Where copies are; for tests.
-    pub fn directory(&self) -> &Path {
-        self.store.root()
     }
 }
