@@ -18,7 +18,7 @@ run: setup ## run the processor on its built-in generator: no server needed, pag
 build: setup ## build ./target/release/processor
 	@scripts/release.sh
 
-test: setup-tests ## all tests, with a real Apache Kafka (fetched through Maven once)
+test: setup-tests ## all tests, with a real Apache Kafka and a server that speaks S3 (fetched through Maven once)
 	@scripts/test.sh
 
 test-long: setup-tests ## all tests, the randomized ones with many more cases

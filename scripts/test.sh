@@ -5,6 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/env.sh
 
 scripts/kafka-jars.sh >/dev/null
+scripts/s3-jar.sh >/dev/null
 announce_cold_build debug
 
 log=$(mktemp)

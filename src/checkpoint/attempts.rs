@@ -67,6 +67,11 @@ impl Attempts {
         loop {
             match attempt() {
                 Ok(done) => return Some(done),
+                // Another run has taken over: trying again would be of no use.
+                Err(error @ ProcessorError::Refused(_)) => {
+                    self.control.fail(error);
+                    return None;
+                }
                 Err(error) => {
                     tracing::warn!(target: "checkpoint", "{what} failed and is tried again in {pause:?}: {error}");
                     (self.failed)(what, &error.to_string());

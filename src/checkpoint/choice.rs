@@ -8,6 +8,7 @@
 //! Numbers of epochs are never used twice: the first epoch of a run is after all of which there is a directory, so that what is
 //! passed over, or ignored, cannot be taken for what comes now.
 
+use super::remote::Remote;
 use super::{
     Agreement, CheckpointState, CheckpointStore, Fault, FaultKind, JobFingerprint, ListedCheckpoint, Manifest,
     RestoreProgress, Restored, StartFrom,
@@ -26,6 +27,8 @@ pub struct Expectation<'a> {
     pub may_fall_back: bool,
     /// Told how far the check is.
     pub progress: &'a RestoreProgress,
+    /// Where the checkpoints are, of which the directory has copies.
+    pub remote: Option<&'a Remote>,
 }
 
 /// What a run begins with.
@@ -43,17 +46,32 @@ pub struct Choice {
 /// # Errors
 /// [`ProcessorError::Refused`] where what there is does not fit or cannot be restored; the message names it and what can be done.
 pub fn choose(store: &CheckpointStore, from: StartFrom, expected: &Expectation<'_>) -> ProcessorResult<Choice> {
-    let listed = store.list()?;
-    let first = listed.last().map_or(Epoch::FIRST, |last| last.epoch.next());
+    let (store, listed, first) = match expected.remote {
+        None => {
+            let listed = store.list()?;
+            let first = listed.last().map_or(Epoch::FIRST, |last| last.epoch.next());
+            (store.clone(), listed, first)
+        }
+        Some(remote) => {
+            let listed = remote.list()?;
+            remote.distrust(store, &listed)?;
+            let first = Remote::first_after(&listed);
+            (store.called(&remote.url().to_string()), listed, first)
+        }
+    };
+    let store = &store;
     let nothing = Vec::new();
     match from {
         StartFrom::Anew => Ok(Choice { restored: None, first, discarded: nothing }),
         StartFrom::Checkpoint(epoch) => {
-            let manifest = store.load(epoch)?;
+            let manifest = match expected.remote {
+                None => store.load(epoch)?,
+                Some(remote) => remote.load(epoch, &listed)?,
+            };
             fits(store, &manifest, expected)?;
             let published = listed.iter().filter(|other| other.state.manifest().is_some() && other.epoch > epoch);
             let discarded = published.map(|other| other.epoch).collect();
-            Ok(Choice { restored: Some(Restored::open_shown(store, manifest, expected.progress)?), first, discarded })
+            Ok(Choice { restored: Some(open(store, manifest, expected)??), first, discarded })
         }
         StartFrom::Newest => Ok(Choice { restored: newest(store, &listed, expected)?, first, discarded: nothing }),
     }
@@ -112,7 +130,7 @@ fn newest(
             }),
             CheckpointState::Complete(manifest) => {
                 fits(store, manifest, expected)?;
-                Restored::open_shown(store, (**manifest).clone(), expected.progress)
+                open(store, (**manifest).clone(), expected)?
             }
         };
         match opened {
@@ -142,17 +160,32 @@ fn is_newer_format(fault: &Fault) -> bool {
     matches!(fault.kind, FaultKind::NewerFormat { .. })
 }
 
+/// What is wrong with the checkpoint is within; that it cannot be had now says nothing of it, and is no reason for an older one.
+fn open(
+    store: &CheckpointStore,
+    manifest: Manifest,
+    expected: &Expectation<'_>,
+) -> ProcessorResult<ProcessorResult<Restored>> {
+    let progress = expected.progress;
+    if let Some(remote) = expected.remote
+        && let Some(fault) = remote.fetch(store, &manifest, progress)?
+    {
+        return Ok(Err(fault.into()));
+    }
+    Ok(Restored::open_shown(store, manifest, progress))
+}
+
 fn refusal(store: &CheckpointStore, epoch: Epoch, error: &ProcessorError, why: &str) -> ProcessorError {
     ProcessorError::Refused(format!(
         "checkpoint {epoch} in {} cannot be restored, and {why}: {error}. Put it back from a copy, or start with \
          --from-checkpoint or --ignore-checkpoint",
-        store.root().display()
+        store.place()
     ))
 }
 
 /// Whether a checkpoint is of this job.
 fn fits(store: &CheckpointStore, manifest: &Manifest, expected: &Expectation<'_>) -> ProcessorResult<()> {
-    let name = format!("checkpoint {} in {}", manifest.epoch, store.root().display());
+    let name = format!("checkpoint {} in {}", manifest.epoch, store.place());
     if manifest.job != expected.job {
         return Err(ProcessorError::Refused(format!(
             "{name} is of the job `{}`, and this is `{}`: name another state.checkpoint_path, or call the job as it was",

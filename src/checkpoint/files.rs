@@ -25,6 +25,9 @@ pub struct SnapshotFile {
     pub bytes: u64,
     /// The checksum of its content.
     pub crc32: Crc32,
+    /// Its name in the object store, where the checkpoint is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
 }
 
 /// The files of a snapshot, in the order of their names.
@@ -87,7 +90,7 @@ impl SnapshotFiles {
             let path = entry.map_err(|error| refused(directory, error))?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
             let found = settle_one(&path, known.0.get(&name)).map_err(|error| refused(&path, error))?;
-            files.push(SnapshotFile { name: name.clone(), bytes: found.bytes, crc32: found.crc32 });
+            files.push(SnapshotFile { name: name.clone(), bytes: found.bytes, crc32: found.crc32, object: None });
             seen.insert(name, found);
         }
         File::open(directory).and_then(|open| open.sync_all()).map_err(|error| refused(directory, error))?;

@@ -216,7 +216,13 @@ impl Manifest {
         }
         let files = self.snapshots.iter().flat_map(|snapshot| snapshot.files.0.iter().map(|file| &file.name));
         let mut names = files.chain(self.snapshots.iter().map(|snapshot| &snapshot.directory));
-        names.find(|name| !is_plain(name)).map(|name| format!("{name:?} is not the name of a file"))
+        if let Some(name) = names.find(|name| !is_plain(name)) {
+            return Some(format!("{name:?} is not the name of a file"));
+        }
+        let objects =
+            self.snapshots.iter().flat_map(|snapshot| snapshot.files.0.iter().filter_map(|file| file.object.as_ref()));
+        let mut objects = objects.filter(|key| !key.split('/').all(is_plain));
+        objects.next().map(|key| format!("{key:?} is not the name of an object"))
     }
 
     /// What all copies of the manifest have in common: the checksum of one that is of no process's part.

@@ -32,6 +32,7 @@ mod publisher;
 mod reader;
 mod record;
 mod records;
+pub mod remote;
 mod report;
 mod restored;
 mod sinks;

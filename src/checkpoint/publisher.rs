@@ -7,6 +7,7 @@
 
 use super::attempts::Attempts;
 use super::operator::Order;
+use super::remote::RemotePublisher;
 use super::report::{SnapshotReport, manifest_of};
 use super::{CheckpointStore, Ending, Manifest, ProcessIndex, Voice};
 use crate::error::{ProcessorError, ProcessorResult};
@@ -56,6 +57,8 @@ pub struct PublisherSettings {
     pub template: Manifest,
     /// Where checkpoints are.
     pub checkpoints: CheckpointStore,
+    /// Publishes and removes in an object store instead, of which the directory has copies.
+    pub remote: Option<RemotePublisher>,
     /// How many are kept.
     pub retain: usize,
     /// Of another course of the job: removed when this run has published one.
@@ -116,8 +119,11 @@ impl PublisherSettings {
         match order {
             Order::Publish(epoch, ending, reports) => {
                 let manifest = self.manifest(epoch, ending, &reports)?;
-                let lost = || checkpoints.lost(&manifest);
-                let publish = || checkpoints.publish(&manifest);
+                let lost = || checkpoints.lost(&manifest).filter(|_| self.remote.is_none());
+                let publish = || match &self.remote {
+                    None => checkpoints.publish(&manifest),
+                    Some(remote) => remote.publish(&manifest),
+                };
                 if attempts.until_it_works_unless("publishing a checkpoint", lost, publish).is_none() {
                     return Ok(None);
                 }
@@ -162,7 +168,10 @@ impl PublisherSettings {
         let published = Published { epoch: manifest.epoch, took: begun.elapsed(), size: manifest.bytes(), written };
         (self.observer)(published);
         self.tell(Step::Published(manifest.epoch));
-        remove_old(&self.checkpoints, &self.discarded, self.retain);
+        match &self.remote {
+            None => remove_old(&self.checkpoints, &self.discarded, self.retain),
+            Some(remote) => warn_of(remote.tidy(manifest)),
+        }
     }
 
     fn tell(&self, step: Step) {
@@ -175,7 +184,11 @@ impl PublisherSettings {
 /// The new one counts, whatever becomes of the old ones: what cannot be removed now is at the next.
 pub(super) fn remove_old(checkpoints: &CheckpointStore, discarded: &[Epoch], retain: usize) {
     let discarded = || discarded.iter().try_for_each(|epoch| checkpoints.remove(*epoch));
-    if let Err(error) = discarded().and_then(|()| checkpoints.retain(retain)) {
+    warn_of(discarded().and_then(|()| checkpoints.retain(retain).map(drop)));
+}
+
+fn warn_of(removed: ProcessorResult<()>) {
+    if let Err(error) = removed {
         tracing::warn!(target: "checkpoint", "old checkpoints cannot be removed: {error}");
     }
 }

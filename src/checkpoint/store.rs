@@ -49,6 +49,8 @@ pub const LEAST_RETAINED: usize = 2;
 pub struct CheckpointStore {
     root: PathBuf,
     extent: Extent,
+    /// What people call it, where that is not the directory.
+    called: Option<Arc<str>>,
     /// The lock goes with the open file.
     _lock: Option<Arc<File>>,
 }
@@ -140,14 +142,14 @@ impl CheckpointStore {
 
     /// The same for the job's other processes, which write their workers' directories and read.
     pub fn join(root: impl Into<PathBuf>) -> ProcessorResult<Self> {
-        let store = Self { root: root.into(), extent: Extent::Whole, _lock: None };
+        let store = Self { root: root.into(), extent: Extent::Whole, called: None, _lock: None };
         create_directory(&store.root)?;
         Ok(store)
     }
 
     /// For reading what is there, whoever writes at the time. Fails where the directory is not there.
     pub fn offline(root: impl Into<PathBuf>) -> ProcessorResult<Self> {
-        let store = Self { root: root.into(), extent: Extent::AsWritten, _lock: None };
+        let store = Self { root: root.into(), extent: Extent::AsWritten, called: None, _lock: None };
         match fs::metadata(&store.root) {
             Ok(found) if found.is_dir() => Ok(store),
             Ok(_) => Err(ProcessorError::State(format!(
@@ -160,9 +162,24 @@ impl CheckpointStore {
         }
     }
 
+    /// A directory of copies of checkpoints; messages call it by where they are from.
+    pub(super) fn copy(root: &Path, called: &str) -> ProcessorResult<Self> {
+        Ok(Self { called: Some(called.into()), ..Self::join(root)? })
+    }
+
+    /// The same checkpoints, called by this name in messages.
+    pub(super) fn called(&self, name: &str) -> Self {
+        Self { called: Some(name.into()), ..self.clone() }
+    }
+
     /// The directory of the checkpoints.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Where the checkpoints are, for messages.
+    pub fn place(&self) -> String {
+        self.called.as_deref().map_or_else(|| self.root.display().to_string(), str::to_owned)
     }
 
     /// The directory of an epoch.
@@ -391,7 +408,7 @@ impl CheckpointStore {
             true => "is incomplete: it was not published",
             false => "is not there",
         };
-        Ok(format!("the checkpoint {} in {} {what}; {there_are}", epoch.number(), self.root.display()))
+        Ok(format!("the checkpoint {} in {} {what}; {there_are}", epoch.number(), self.place()))
     }
 
     /// Opens the snapshots of a checkpoint, in the order of its workers, each when it is asked for; every file is read and checked
@@ -417,15 +434,20 @@ impl CheckpointStore {
 
     /// Removes a checkpoint; nothing happens where there is none. From the first step on it does not count.
     pub fn remove(&self, epoch: Epoch) -> ProcessorResult<()> {
-        let (path, directory) = (self.manifest_path(epoch), self.directory(epoch));
-        match fs::remove_file(&path) {
-            Ok(()) => sync_names(&directory)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(ProcessorError::io(format!("cannot remove {}", path.display()), error)),
-        }
+        self.unpublish(epoch)?;
         failpoint("old_checkpoint_removed");
-        remove_directory(&directory)?;
+        remove_directory(&self.directory(epoch))?;
         sync_names(&self.root)
+    }
+
+    /// Makes a checkpoint an incomplete one: its files stay.
+    pub(super) fn unpublish(&self, epoch: Epoch) -> ProcessorResult<()> {
+        let path = self.manifest_path(epoch);
+        match fs::remove_file(&path) {
+            Ok(()) => sync_names(&self.directory(epoch)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(ProcessorError::io(format!("cannot remove {}", path.display()), error)),
+        }
     }
 
     /// Removes what is incomplete, and returns what that was. Not while an epoch is being written.

@@ -8,10 +8,11 @@
 //! How it fails: what fails is tried again, see [`Attempts`]. A panic ends the run with its reason.
 
 use super::attempts::Attempts;
+use super::remote::{Uploader, forget_older};
 use super::report::SnapshotReport;
 use super::{
-    Changes, CheckpointStore, KnownFiles, OutboxKey, Part, PartitionCut, Voice, Word, WorkerSnapshot, WorkerStore,
-    Written, delete_outbox, failpoint, put_cut, put_outbox,
+    Changes, CheckpointStore, FaultKind, KnownFiles, OutboxKey, Part, PartitionCut, SnapshotFiles, Voice, Word,
+    WorkerSnapshot, WorkerStore, Written, delete_outbox, failpoint, put_cut, put_outbox,
 };
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::WorkerIndex;
@@ -20,6 +21,7 @@ use crate::sink::{Prepared, Shard, SideMark, SideOutputs};
 use crate::time::{Epoch, EventTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -46,6 +48,8 @@ pub struct WriterSettings {
     pub control: Control,
     /// Whether it writes what checkpoints hold for the sinks of the process.
     pub is_first_of_process: bool,
+    /// Sends snapshots to where the checkpoints are, of which the directory has copies.
+    pub uploader: Option<Uploader>,
 }
 
 /// Starts the thread.
@@ -135,7 +139,8 @@ impl Writer {
         self.write(changes)?;
         let Pending { written, .. } = std::mem::take(&mut self.pending);
         let Self { settings, known, .. } = self;
-        let WriterSettings { worker, store, checkpoints, side_outputs, voice, attempts, control, .. } = settings;
+        let WriterSettings { worker, store, checkpoints, side_outputs, voice, attempts, control, uploader, .. } =
+            settings;
         if !attempts.wait_until(|| side_outputs.have_written(mark)) {
             return None;
         }
@@ -144,6 +149,20 @@ impl Writer {
         let make = || store.snapshot_to(&directory, known);
         let files = attempts.until_it_works_unless("making a snapshot", lost, make)?;
         voice.set_stored(epoch);
+        let files = match uploader {
+            None => files,
+            Some(uploader) => {
+                let lost = || missing_file(&directory, &files);
+                let send = || uploader.upload(epoch, &directory, &files);
+                let sent = attempts.until_it_works_unless("sending a snapshot", lost, send)?;
+                if settings.is_first_of_process
+                    && let Err(error) = forget_older(checkpoints, epoch)
+                {
+                    tracing::warn!(target: "checkpoint", "old snapshots cannot be removed: {error}");
+                }
+                sent
+            }
+        };
         let snapshot = WorkerSnapshot::new(*worker, files, written, &cuts);
         match SnapshotReport::new(snapshot, frontier, &sinks).to_json() {
             Ok(report) => {
@@ -169,4 +188,10 @@ impl Writer {
         }
         changes
     }
+}
+
+/// Why a snapshot can never be sent: somebody has removed a file of it.
+fn missing_file(directory: &Path, files: &SnapshotFiles) -> Option<String> {
+    let fault = files.check_lengths(directory).into_iter().find(|fault| fault.kind == FaultKind::Missing)?;
+    Some(format!("{fault}; it was there when the snapshot was made"))
 }

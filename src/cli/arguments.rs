@@ -177,7 +177,7 @@ pub enum CheckpointsCommand {
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("place").required(true).args(["path", "config"])))]
 pub struct CheckpointsPlace {
-    /// The directory of the checkpoints
+    /// The directory of the checkpoints, or the URL of the object store that they are in
     #[arg(long, value_name = "DIR")]
     pub path: Option<PathBuf>,
     /// The configuration of the job, for its state.checkpoint_path

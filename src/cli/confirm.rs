@@ -1,15 +1,20 @@
 //! A question to a person at a terminal.
 
+use crate::checkpoint::remote::Remote;
+use crate::config::StateConfig;
 use crate::error::{ProcessorError, ProcessorResult};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-/// Asks before a job begins anew although there are checkpoints in `directory`. Without a terminal there is nobody to ask.
-pub fn begin_anew(directory: &Path, yes: bool) -> ProcessorResult<()> {
-    if yes || !has_checkpoints(directory) {
-        return Ok(());
-    }
-    let shown = directory.display();
+/// Asks before a job begins anew although there are checkpoints. Without a terminal there is nobody to ask.
+pub fn begin_anew(state: &StateConfig, yes: bool) -> ProcessorResult<()> {
+    let shown = match (&state.checkpoint_url, &state.checkpoint_path) {
+        _ if yes => return Ok(()),
+        (Some(url), _) if !Remote::open(url, Arc::new(|| false))?.list()?.is_empty() => url.to_string(),
+        (None, Some(directory)) if has_checkpoints(directory) => directory.display().to_string(),
+        _ => return Ok(()),
+    };
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(ProcessorError::Config(format!(
             "--ignore-checkpoint: there are checkpoints in {shown}, and no terminal to ask at; add --yes to begin anew all the same"
@@ -40,6 +45,7 @@ fn ask(question: &str, output: &mut impl Write, input: &mut impl BufRead) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     #[test]
     fn only_yes_is_yes() {
@@ -51,9 +57,19 @@ mod tests {
     #[test]
     fn where_there_is_nothing_nobody_is_asked() {
         let directory = tempfile::tempdir().unwrap();
-        begin_anew(directory.path(), false).unwrap();
-        begin_anew(&directory.path().join("none"), false).unwrap();
-        std::fs::create_dir(directory.path().join("00000000000000000007")).unwrap();
-        begin_anew(directory.path(), true).unwrap();
+        let state = |place: String| {
+            let text = format!("processor: {{state: {{backend: rocksdb, checkpoint_path: {place:?}}}}}");
+            config::load_str("t.yaml", &text, std::iter::empty()).unwrap().config.state
+        };
+        let path = directory.path().display().to_string();
+        let (here, none) = (state(path.clone()), state(format!("{path}/none")));
+        let url = state(format!("file://{path}/objects"));
+        for place in [&here, &none, &url] {
+            begin_anew(place, false).unwrap();
+        }
+        std::fs::create_dir_all(directory.path().join("objects/7")).unwrap();
+        std::fs::write(directory.path().join("objects/7/manifest.json"), "").unwrap();
+        begin_anew(&here, true).unwrap();
+        begin_anew(&url, true).unwrap();
     }
 }

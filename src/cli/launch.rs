@@ -25,22 +25,23 @@ pub fn launch(options: &LaunchOptions) -> ProcessorResult<ExitCode> {
     can_listen(&config, local.len())?;
     let start = options.job.start();
     start.check(&config)?;
-    if let (StartFrom::Anew, Some(checkpoints)) = (start.from, &config.state.checkpoint_path) {
-        confirm::begin_anew(checkpoints, options.job.yes)?;
+    if start.from == StartFrom::Anew {
+        confirm::begin_anew(&config.state, options.job.yes)?;
     }
     init_logging(&config.logging)?;
     let control = Control::new();
     signals::stop_on_signals(&control)?;
+    // Where to look whether the group has come to a new checkpoint.
     let checkpoints = local.first().and_then(|process| config.state.checkpoint_directory(*process));
     let plan = Launch {
         program: std::env::current_exe().map_err(|error| ProcessorError::io("finding this program", error))?,
         arguments: options.of_each(path, topology.threads()),
         first_arguments: options.of_the_first(),
         environment: environment(&config, local.len() == topology.addresses().len())?,
+        checkpoints,
         local,
         pages: Some(config.metrics.listen).filter(|_| config.metrics.enabled),
         json: config.logging.json,
-        checkpoints,
         most_restarts: options.max_restarts,
         patience: config.cluster.failure_timeout + TIME_TO_END,
     };

@@ -21,8 +21,8 @@ pub fn run(options: &RunOptions) -> ProcessorResult<ExitCode> {
     let start = options.job.start();
     start.check(&config)?;
     // One of the processes is enough: it alone begins anew.
-    if let (StartFrom::Anew, Some(checkpoints), 0) = (start.from, config.state.checkpoint_directory(process), process) {
-        confirm::begin_anew(&checkpoints, options.job.yes)?;
+    if (start.from, process) == (StartFrom::Anew, 0) {
+        confirm::begin_anew(&config.state, options.job.yes)?;
     }
     init_logging(&config.logging)?;
     for warning in &loaded.warnings {

@@ -1,5 +1,6 @@
 //! The configuration as the program uses it: validated, with units in the types. [`super::load`] makes it from text.
 
+use super::ObjectUrl;
 use super::byte_size::ByteSize;
 use super::windows::{WindowConfig, WindowDefinition};
 use crate::time::Span;
@@ -78,10 +79,12 @@ pub struct StateConfig {
     pub backend: StateBackendKind,
     /// The working directory of the backend.
     pub path: Option<PathBuf>,
-    /// Where checkpoints go.
+    /// Where checkpoints go; where they are in an object store, what each process has a directory of copies in.
     pub checkpoint_path: Option<PathBuf>,
     /// Whether all processes of a job have their checkpoints in that one directory; else each in one of its own.
     pub checkpoint_path_shared: bool,
+    /// The object store that checkpoints are in.
+    pub checkpoint_url: Option<ObjectUrl>,
     /// How many checkpoints are kept, at least 2.
     pub retain: NonZeroUsize,
     /// How much memory the windows of this process may take; `None` is no limit.
@@ -94,7 +97,7 @@ impl StateConfig {
     /// The directory of the checkpoints of a process.
     pub fn checkpoint_directory(&self, process: usize) -> Option<PathBuf> {
         let directory = self.checkpoint_path.as_ref()?;
-        Some(match self.checkpoint_path_shared {
+        Some(match self.checkpoint_path_shared && self.checkpoint_url.is_none() {
             true => directory.clone(),
             false => directory.join(format!("process-{process}")),
         })

@@ -8,6 +8,7 @@ use super::opening::{OpenCheckpoints, read_offers};
 use super::restoring::RestoreBar;
 use super::{Control, Topology};
 use crate::checkpoint::operator::{CheckpointSettings, CoordinatorSeat, WordObserver};
+use crate::checkpoint::remote::{IsOver, Remote};
 use crate::checkpoint::{
     Attempts, Beginning, Changes, CheckpointStore, Choice, Command, Coordinator, DefinitionSummary, Expectation,
     FORMAT_VERSION, FirstEpoch, Heard, JobFingerprint, KeeperSettings, Loaded, Manifest, Part, Placement, ProcessIndex,
@@ -39,6 +40,8 @@ const LEAST_PAUSE: Duration = Duration::from_millis(200);
 /// The checkpoints of a run, in this process.
 pub struct RunCheckpoints {
     store: CheckpointStore,
+    /// Where they are, and `store` has copies of them.
+    remote: Option<Remote>,
     restored: Option<Restored>,
     /// Checkpoints that count no more when this run has published one.
     discarded: Vec<Epoch>,
@@ -99,14 +102,20 @@ impl RunCheckpoints {
         opened: OpenCheckpoints,
         openings: &[Vec<u8>],
     ) -> ProcessorResult<Self> {
-        let OpenCheckpoints { path, store, placement, offer: _, sound, progress, bar } = opened;
+        let OpenCheckpoints { path, store, remote, placement, offer: _, sound, progress, bar } = opened;
         let offers = read_offers(openings)?;
         check_alike(&offers)?;
         let process = topology.process();
         let Meaning { fingerprint, definitions, may_fall_back, metrics, board } = meaning;
         let losses = metrics.losses();
         let metrics = CheckpointMetrics::new(&metrics, &board, config.state.tolerable_failures);
-        let expected = Expectation { job: &config.job, fingerprint: &fingerprint, may_fall_back, progress: &progress };
+        let expected = Expectation {
+            job: &config.job,
+            fingerprint: &fingerprint,
+            may_fall_back,
+            progress: &progress,
+            remote: remote.as_ref(),
+        };
         let Choice { restored, first, discarded } = match placement {
             Placement::Shared => choose(&store, start.from, &expected)?,
             Placement::PerProcess => {
@@ -172,6 +181,7 @@ impl RunCheckpoints {
         };
         Ok(Self {
             store,
+            remote,
             first: FirstEpoch { epoch: first, frontier },
             restored,
             resume: Arc::new(resume),
@@ -253,6 +263,7 @@ impl RunCheckpoints {
                 attempts: self.attempts.clone(),
                 control: control.clone(),
                 is_first_of_process: local == 0,
+                uploader: self.remote.as_ref().map(|remote| remote.uploader(self.worker(local), self.is_over())),
             })?);
         }
         if self.process.0 == 0 {
@@ -262,6 +273,10 @@ impl RunCheckpoints {
             running.push(start_publisher(PublisherSettings {
                 template: self.template.clone(),
                 checkpoints: self.store.clone(),
+                remote: self
+                    .remote
+                    .as_ref()
+                    .map(|remote| remote.publisher(self.retain, self.discarded.clone(), self.is_over())),
                 retain: self.retain,
                 discarded: self.discarded.clone(),
                 publications,
@@ -289,6 +304,12 @@ impl RunCheckpoints {
         }
         lock(&self.threads_running).extend(running);
         Ok(())
+    }
+
+    /// Whether threads that wait for an object store are waited for.
+    fn is_over(&self) -> IsOver {
+        let attempts = self.attempts.clone();
+        Arc::new(move || attempts.is_over())
     }
 
     fn worker(&self, local: usize) -> WorkerIndex {

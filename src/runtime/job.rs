@@ -258,7 +258,7 @@ impl Running {
             metrics: job.metrics.clone(),
             board: job.board.clone(),
         };
-        let opened = OpenCheckpoints::open(&job.config, job.start, topology)?;
+        let opened = OpenCheckpoints::open(&job.config, job.start, topology, &job.control)?;
         let opening = opened.as_ref().map_or_else(|| Ok(Vec::new()), OpenCheckpoints::opening)?;
         // Before anything is begun that other processes could take for the job's.
         let (meeting, openings) = match topology.is_cluster() {

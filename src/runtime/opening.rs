@@ -3,8 +3,9 @@
 //! The model: the directory is opened first, under its lock, so that a second run of the job is refused before it has met anybody. What
 //! is there is told to the other processes when they meet; only then it is chosen what all go on from (see [`super::checkpoints`]).
 
-use super::Topology;
 use super::restoring::RestoreBar;
+use super::{Control, Topology};
+use crate::checkpoint::remote::{IsOver, Remote};
 use crate::checkpoint::{
     CheckpointStore, Offer, Own, Placement, ProcessIndex, RestoreProgress, Restored, StartOptions, offer,
 };
@@ -18,6 +19,8 @@ pub struct OpenCheckpoints {
     /// The state's directory.
     pub(super) path: PathBuf,
     pub(super) store: CheckpointStore,
+    /// The object store that the checkpoints are in, where they are in one.
+    pub(super) remote: Option<Remote>,
     pub(super) placement: Placement,
     pub(super) offer: Offer,
     /// Checkpoints of the offer, open.
@@ -29,7 +32,12 @@ pub struct OpenCheckpoints {
 impl OpenCheckpoints {
     /// Opens the directory, and reads what this process can restore where it has one of its own. `None` where the job takes no
     /// checkpoints.
-    pub fn open(config: &ProcessorConfig, start: StartOptions, topology: &Topology) -> ProcessorResult<Option<Self>> {
+    pub fn open(
+        config: &ProcessorConfig,
+        start: StartOptions,
+        topology: &Topology,
+        control: &Control,
+    ) -> ProcessorResult<Option<Self>> {
         start.check(config)?;
         let process = topology.process();
         let index = ProcessIndex(process.index as u16);
@@ -38,6 +46,7 @@ impl OpenCheckpoints {
         else {
             return Ok(None);
         };
+        let remote = open_remote(config, control)?;
         let progress = Arc::new(RestoreProgress::new(topology.threads()));
         let bar = RestoreBar::draw(Arc::clone(&progress))?;
         let (placement, store, offer, sound) = if !config.state.checkpoint_path_shared {
@@ -48,12 +57,17 @@ impl OpenCheckpoints {
         } else {
             let shown = directory.display().to_string();
             let store = match index.0 {
+                // Of an object store each process has copies of its own.
+                _ if remote.is_some() => CheckpointStore::open(directory)?,
                 0 => CheckpointStore::open(directory)?,
                 _ => CheckpointStore::join(directory)?,
             };
+            if let Some(remote) = remote.as_ref().filter(|_| index.0 == 0) {
+                remote.check_conditions()?;
+            }
             (Placement::Shared, store, Offer::shared(index, shown, start.from), Vec::new())
         };
-        Ok(Some(Self { path: path.clone(), store, placement, offer, sound, progress, bar }))
+        Ok(Some(Self { path: path.clone(), store, remote, placement, offer, sound, progress, bar }))
     }
 
     /// What the other processes are told.
@@ -70,4 +84,12 @@ pub(super) fn read_offers(openings: &[Vec<u8>]) -> ProcessorResult<Vec<Offer>> {
         )));
     }
     openings.iter().map(|bytes| Offer::from_bytes(bytes)).collect()
+}
+
+/// The object store that the job's checkpoints are in, where they are in one. While the job starts, whoever waits for it
+/// waits no longer than the run.
+fn open_remote(config: &ProcessorConfig, control: &Control) -> ProcessorResult<Option<Remote>> {
+    let control = control.clone();
+    let is_over: IsOver = Arc::new(move || control.is_stopping() || control.has_failed());
+    config.state.checkpoint_url.as_ref().map(|url| Remote::open(url, is_over)).transpose()
 }

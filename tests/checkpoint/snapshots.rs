@@ -88,7 +88,7 @@ fn listed(directory: &Path) -> SnapshotFiles {
         let bytes = std::fs::read(entry.path()).unwrap();
         let (name, length) = (entry.file_name().into_string().unwrap(), bytes.len() as u64);
         let crc32 = llm_optimizer_processor::checkpoint::Crc32(slow_crc32(&bytes));
-        files.push(llm_optimizer_processor::checkpoint::SnapshotFile { name, bytes: length, crc32 });
+        files.push(llm_optimizer_processor::checkpoint::SnapshotFile { name, bytes: length, crc32, object: None });
     }
     files.sort_by(|one, other| one.name.cmp(&other.name));
     SnapshotFiles(files)

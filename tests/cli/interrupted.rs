@@ -15,7 +15,7 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The configuration; `more` are further sections, a line each. Percentiles, so that windows are of some size; a small buffer, so
 /// that the job lives for a while.
-fn yaml(delivery: &str, more: &str) -> String {
+pub fn yaml(delivery: &str, more: &str) -> String {
     format!(
         "processor:\n  job: faults\n  parallelism: 2\n  buffer_size: 1000\n  delivery: {delivery}\n  \
          source: {{type: generator, rate: null, count: {EVENTS}, keys: 200, partitions: 3, malformed_share: 0.001}}\n  \
@@ -135,17 +135,20 @@ impl Interrupted {
 
     /// Compares the results with those of a run that nobody disturbed: all of them once, or at least once.
     pub fn check(&self) {
-        let mut found = without_times(&self.place.read("results.jsonl"));
-        if self.delivery == "at_least_once" {
-            found.dedup();
-        }
-        let (found_set, expected_set): (BTreeSet<_>, BTreeSet<_>) =
-            (found.iter().collect(), expected().iter().collect());
-        let missing: Vec<_> = expected_set.difference(&found_set).take(3).collect();
-        let surplus: Vec<_> = found_set.difference(&expected_set).take(3).collect();
-        assert!(missing.is_empty() && surplus.is_empty(), "missing: {missing:#?}\ntoo many: {surplus:#?}");
-        assert_eq!(found.len(), expected().len(), "some results are there twice");
+        check_results(without_times(&self.place.read("results.jsonl")), self.delivery);
     }
+}
+
+/// Compares results, sorted, with those of a run that nobody disturbed: all of them once, or at least once.
+pub fn check_results(mut found: Vec<String>, delivery: &str) {
+    if delivery == "at_least_once" {
+        found.dedup();
+    }
+    let (found_set, expected_set): (BTreeSet<_>, BTreeSet<_>) = (found.iter().collect(), expected().iter().collect());
+    let missing: Vec<_> = expected_set.difference(&found_set).take(3).collect();
+    let surplus: Vec<_> = found_set.difference(&expected_set).take(3).collect();
+    assert!(missing.is_empty() && surplus.is_empty(), "missing: {missing:#?}\ntoo many: {surplus:#?}");
+    assert_eq!(found.len(), expected().len(), "some results are there twice");
 }
 
 /// The status and the reasons of `/health`.

@@ -14,12 +14,14 @@ mod interrupted;
 mod late_report;
 mod launch;
 mod memory;
+mod object_store;
 mod own_directories;
 mod pages;
 mod program;
 mod readme;
 mod recovery;
 mod runs;
+mod s3;
 #[path = "../support/checkpoints.rs"]
 mod sample;
 mod stopping;

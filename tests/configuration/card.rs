@@ -85,6 +85,7 @@ fn the_production_snippet() {
         path: Some("/var/lib/optimizer/state".into()),
         checkpoint_path: Some("/var/lib/optimizer/checkpoints".into()),
         checkpoint_path_shared: true,
+        checkpoint_url: None,
         retain: NonZeroUsize::new(3).unwrap(),
         memory_limit: None,
         tolerable_failures: NonZeroU32::new(3).unwrap(),

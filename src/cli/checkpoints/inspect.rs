@@ -43,7 +43,7 @@ fn head(store: &CheckpointStore, manifest: &Manifest) -> String {
         "checkpoint {} of the job `{}` in {}\ntaken {} ago, at {}, by {}, start {} of the job\n{}, {}{}, {} key groups\n",
         manifest.epoch.number(),
         manifest.job,
-        store.root().display(),
+        store.place(),
         age(manifest),
         manifest.created_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         manifest.program,

@@ -1,16 +1,15 @@
 //! `processor checkpoints list`.
 
 use super::words::{age, size};
-use crate::checkpoint::{CheckpointState, CheckpointStore, ListedCheckpoint};
+use crate::checkpoint::{CheckpointState, ListedCheckpoint};
 use crate::cli::text::{print, push_columns};
 use crate::error::{ExitCode, ProcessorResult};
 
 const HEAD: [&str; 7] = ["epoch", "age", "size", "workers", "partitions", "finished", "state"];
 
-pub(super) fn list(store: &CheckpointStore) -> ProcessorResult<ExitCode> {
-    let listed = store.list()?;
+pub(super) fn list(listed: &[ListedCheckpoint], place: &str) -> ProcessorResult<ExitCode> {
     if listed.is_empty() {
-        return print(&format!("no checkpoints in {}\n", store.root().display()));
+        return print(&format!("no checkpoints in {place}\n"));
     }
     let mut table = vec![HEAD.map(str::to_owned).to_vec()];
     table.extend(listed.iter().map(row));

@@ -9,38 +9,76 @@ mod words;
 
 use super::arguments::{CheckpointsCommand, CheckpointsOptions, CheckpointsPlace};
 use crate::checkpoint::CheckpointStore;
-use crate::config;
+use crate::checkpoint::remote::RemoteCopy;
+use crate::config::{self, ObjectUrl};
 use crate::error::{ExitCode, ProcessorError, ProcessorResult};
+use crate::time::Epoch;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Does what was asked.
 pub fn checkpoints(options: &CheckpointsOptions) -> ProcessorResult<ExitCode> {
     match &options.command {
-        CheckpointsCommand::List(place) => list::list(&open(place)?),
-        CheckpointsCommand::Inspect(options) => inspect::inspect(&open(&options.place)?, options),
-        CheckpointsCommand::Verify(options) => verify::verify(&open(&options.place)?, options),
-        CheckpointsCommand::Diff(options) => diff::diff(&open(&options.place)?, options),
+        CheckpointsCommand::List(place) => match place_of(place)? {
+            Place::Directory(store) => list::list(&store.list()?, &store.place()),
+            Place::Remote(copy) => list::list(copy.listed(), &copy.store().place()),
+        },
+        CheckpointsCommand::Inspect(options) => {
+            let place = place_of(&options.place)?;
+            inspect::inspect(place.with(&[options.epoch])?, options)
+        }
+        CheckpointsCommand::Verify(options) => match place_of(&options.place)? {
+            Place::Directory(store) => verify::verify(&store, options),
+            Place::Remote(copy) => verify::verify_remote(&copy, options),
+        },
+        CheckpointsCommand::Diff(options) => {
+            let place = place_of(&options.place)?;
+            diff::diff(place.with(&[options.first, options.second])?, options)
+        }
     }
 }
 
-fn open(place: &CheckpointsPlace) -> ProcessorResult<CheckpointStore> {
-    CheckpointStore::offline(directory(place)?)
+/// Where the checkpoints are.
+enum Place {
+    Directory(CheckpointStore),
+    Remote(Box<RemoteCopy>),
 }
 
-fn directory(place: &CheckpointsPlace) -> ProcessorResult<PathBuf> {
+impl Place {
+    /// The directory, with these checkpoints in it.
+    fn with(&self, epochs: &[u64]) -> ProcessorResult<&CheckpointStore> {
+        match self {
+            Place::Directory(store) => Ok(store),
+            Place::Remote(copy) => {
+                let epochs: BTreeSet<u64> = epochs.iter().copied().collect();
+                epochs.into_iter().try_for_each(|epoch| copy.bring(Epoch::new(epoch)))?;
+                Ok(copy.store())
+            }
+        }
+    }
+}
+
+fn place_of(place: &CheckpointsPlace) -> ProcessorResult<Place> {
+    let remote = |url: &ObjectUrl| RemoteCopy::open(url).map(|copy| Place::Remote(Box::new(copy)));
+    let directory = |path: &Path| CheckpointStore::offline(path).map(Place::Directory);
     match (&place.path, &place.config) {
-        (Some(path), _) => Ok(path.clone()),
+        (Some(path), _) => match path.to_str().map_or(Ok(None), ObjectUrl::parse) {
+            Ok(Some(url)) => remote(&url),
+            Ok(None) => directory(path),
+            Err((found, right)) => Err(ProcessorError::Config(format!("--path: {found}; {right}"))),
+        },
         (None, Some(file)) => {
             let state = config::load(file, config::environment())?.config.state;
-            let is_shared = state.checkpoint_path_shared;
-            let path = state.checkpoint_path.ok_or_else(|| {
-                ProcessorError::Config(format!(
+            match (&state.checkpoint_url, &state.checkpoint_path) {
+                (Some(url), _) => remote(url),
+                (None, Some(path)) if state.checkpoint_path_shared => directory(path),
+                (None, Some(path)) => directory(&only_process(path)?),
+                (None, None) => Err(ProcessorError::Config(format!(
                     "{}: state.checkpoint_path is not set, and state.backend is `memory`: this job takes no checkpoints; \
                      --path DIR would be right for those of another",
                     file.display()
-                ))
-            })?;
-            if is_shared { Ok(path) } else { only_process(&path) }
+                ))),
+            }
         }
         // The parser asks for one of them.
         (None, None) => Err(ProcessorError::Config("--path DIR or --config FILE would be right".to_owned())),

@@ -1,6 +1,7 @@
 //! `processor checkpoints verify`.
 
 use super::words::{count, size};
+use crate::checkpoint::remote::RemoteCopy;
 use crate::checkpoint::{self, CheckpointState, CheckpointStore, Verification};
 use crate::cli::arguments::VerifyOptions;
 use crate::cli::text::print;
@@ -16,9 +17,7 @@ pub(super) fn verify(store: &CheckpointStore, options: &VerifyOptions) -> Proces
         Some(epoch) => vec![epoch],
         None => published(store)?,
     };
-    if epochs.is_empty() {
-        return Err(ProcessorError::State(format!("there is no published checkpoint in {}", store.root().display())));
-    }
+    refuse_none(&epochs, store)?;
     let mut is_well = true;
     for epoch in epochs {
         let found = checkpoint::verify(store, epoch);
@@ -26,6 +25,31 @@ pub(super) fn verify(store: &CheckpointStore, options: &VerifyOptions) -> Proces
         print(&told(epoch, &found))?;
     }
     Ok(if is_well { ExitCode::Done } else { ExitCode::Failed })
+}
+
+/// The same of an object store, a checkpoint after the other.
+pub(super) fn verify_remote(copy: &RemoteCopy, options: &VerifyOptions) -> ProcessorResult<ExitCode> {
+    let epochs = options.epoch.map_or_else(|| copy.published(), |epoch| vec![Epoch::new(epoch)]);
+    refuse_none(&epochs, copy.store())?;
+    let mut is_well = true;
+    for epoch in epochs {
+        let found = match copy.try_bring(epoch)? {
+            faults if faults.is_empty() => checkpoint::verify(copy.store(), epoch),
+            faults => Verification { faults, ..Verification::default() },
+        };
+        copy.forget(epoch)?;
+        let found = Verification { faults: found.faults.into_iter().map(|fault| copy.named(fault)).collect(), ..found };
+        is_well &= found.faults.is_empty();
+        print(&told(epoch, &found))?;
+    }
+    Ok(if is_well { ExitCode::Done } else { ExitCode::Failed })
+}
+
+fn refuse_none(epochs: &[Epoch], store: &CheckpointStore) -> ProcessorResult<()> {
+    match epochs.is_empty() {
+        false => Ok(()),
+        true => Err(ProcessorError::State(format!("there is no published checkpoint in {}", store.place()))),
+    }
 }
 
 fn published(store: &CheckpointStore) -> ProcessorResult<Vec<Epoch>> {

@@ -4,6 +4,7 @@ use super::output::Placed;
 use super::{DEFAULT_CHECKPOINT_MILLIS, millis, non_zero, non_zero_u32};
 use crate::config::byte_size::{ByteSize, byte_size};
 use crate::config::model::{Delivery, FileMode, SinkConfig, SourceConfig, StateBackendKind, StateConfig};
+use crate::config::object_url::ObjectUrl;
 use crate::config::raw::Origin;
 use crate::config::reader::{Reader, Setting};
 use crate::config::section::Section;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 const BACKENDS: [(&str, StateBackendKind); 2] =
     [("memory", StateBackendKind::Memory), ("rocksdb", StateBackendKind::RocksDb)];
+/// Under `state.path`: what is here of checkpoints in an object store.
+const COPIES: &str = "checkpoints";
 const DEFAULT_RETAINED: u64 = 3;
 const DEFAULT_FAILURES: u64 = 3;
 const DEFAULT_TIMEOUT_MILLIS: i64 = 600_000;
@@ -46,6 +49,20 @@ pub(super) fn build(reader: &mut Reader, root: &Section<'_>, job: &str) -> State
         reader.error(&checkpoint_path.origin, &checkpoint_path.path, problem);
     }
     let shared = reader.flag(&section, "checkpoint_path_shared", true);
+    let checkpoint_url = checkpoint_path.value.as_deref().and_then(|text| {
+        ObjectUrl::read(text).unwrap_or_else(|problem| {
+            reader.error(&checkpoint_path.origin, &checkpoint_path.path, problem);
+            None
+        })
+    });
+    if checkpoint_url.is_some() && !shared.value {
+        let problem = Problem::new(
+            "false, and state.checkpoint_path is in an object store, which all processes share",
+            "leave it out, or name a directory",
+        );
+        reader.error(&shared.origin, &shared.path, problem);
+    }
+    let copies = path.value.as_ref().map(|state| PathBuf::from(state).join(COPIES));
     // One alone would leave nothing to go back to while the next is written.
     let retain = reader.whole(&section, "retain", DEFAULT_RETAINED, 2, 1_000);
     let memory_limit = reader.optional(
@@ -67,8 +84,12 @@ pub(super) fn build(reader: &mut Reader, root: &Section<'_>, job: &str) -> State
     let config = StateConfig {
         backend: backend.value,
         path: path.value.map(PathBuf::from),
-        checkpoint_path: checkpoint_path.value.map(PathBuf::from),
+        checkpoint_path: match checkpoint_url {
+            None => checkpoint_path.value.map(PathBuf::from),
+            Some(_) => copies,
+        },
         checkpoint_path_shared: shared.value,
+        checkpoint_url,
         retain: non_zero(retain.value),
         memory_limit: memory_limit.value,
         tolerable_failures: non_zero_u32(&failures),
