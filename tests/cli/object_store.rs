@@ -222,6 +222,8 @@ fn a_damaged_object_is_named_and_the_checkpoint_before_is_used() {
 fn a_second_run_of_the_job_is_refused() {
     let job = Job::in_directory("at_least_once");
     job.write("other.yaml", "elsewhere");
+    let other = job.place.read("other.yaml").replace("results.jsonl", "other.jsonl");
+    job.place.write("other.yaml", other);
     let arguments = |config| [["run", "--config"], [config, "--log"]].concat();
     let mut command = job.command(&[&arguments("c.yaml")[..], &["info"]].concat());
     let mut first = Live::start(&mut command);

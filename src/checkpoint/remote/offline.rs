@@ -1,13 +1,17 @@
 //! Checkpoints of an object store on this machine, for tools.
 
-use super::{Remote, fetch::fetch};
+use super::{Patience, Remote, fetch::fetch};
 use crate::checkpoint::{CheckpointState, CheckpointStore, Fault, ListedCheckpoint};
 use crate::config::ObjectUrl;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::time::Epoch;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
+
+/// Somebody waits at a terminal.
+const PATIENCE_OF_TOOLS: Patience = Patience { total: Duration::from_secs(5), first_pause: Duration::from_millis(200) };
 
 /// Copies of some checkpoints of an object store, in a directory that goes with this.
 pub struct RemoteCopy {
@@ -20,11 +24,10 @@ pub struct RemoteCopy {
 impl RemoteCopy {
     /// Lists what there is, and copies nothing yet.
     pub fn open(url: &ObjectUrl) -> ProcessorResult<Self> {
-        Self::of(Remote::open(url, Arc::new(|| false))?)
+        Self::of(Remote { patience: PATIENCE_OF_TOOLS, ..Remote::open(url, Arc::new(|| false))? })
     }
 
-    /// The same of a store that is open.
-    pub fn of(remote: Remote) -> ProcessorResult<Self> {
+    fn of(remote: Remote) -> ProcessorResult<Self> {
         let directory = tempfile::Builder::new()
             .prefix("processor-checkpoints-")
             .tempdir()
