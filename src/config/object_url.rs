@@ -55,8 +55,11 @@ impl ObjectUrl {
         if url.query().is_some() || url.fragment().is_some() {
             return wrong("a URL with `?` or `#` in it".to_owned());
         }
-        let path = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&path);
+        if url.path().ends_with('/') {
+            // Without a host the first `/` of the path stays: `memory:` would be no URL of a store.
+            let path = format!("/{}", url.path().trim_matches('/'));
+            url.set_path(&path);
+        }
         Ok(Some(Self(url)))
     }
 
@@ -67,7 +70,8 @@ impl ObjectUrl {
 
     /// Of an object under it.
     pub fn of(&self, key: &str) -> String {
-        format!("{}/{key}", self.to_string().trim_end_matches('/'))
+        let under = self.to_string();
+        format!("{}/{key}", under.strip_suffix('/').unwrap_or(&under))
     }
 }
 
