@@ -7,11 +7,10 @@
 use super::attempts::Attempts;
 use super::report::{SnapshotReport, manifest_of};
 use super::{CheckpointStore, Ending, Manifest, Voice};
-use crate::error::{ProcessorError, ProcessorResult};
-use crate::runtime::{Control, panic_message, yield_to_workers};
+use crate::error::ProcessorResult;
+use crate::runtime::{Control, yield_to_workers};
 use crate::time::Epoch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -70,16 +69,10 @@ pub struct PublisherSettings {
 /// Starts the thread.
 pub fn start_publisher(settings: PublisherSettings) -> ProcessorResult<JoinHandle<()>> {
     let control = settings.control.clone();
-    std::thread::Builder::new()
-        .name("publish".into())
-        .spawn(move || {
-            yield_to_workers();
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&settings))) {
-                let reason = panic_message(&*panic);
-                control.fail(ProcessorError::Runtime(format!("the publisher of checkpoints panicked: {reason}")));
-            }
-        })
-        .map_err(|error| ProcessorError::io("cannot start the publisher of checkpoints", error))
+    control.spawn("publish", move || {
+        yield_to_workers();
+        run(&settings);
+    })
 }
 
 fn run(settings: &PublisherSettings) {

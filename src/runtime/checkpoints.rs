@@ -108,7 +108,7 @@ impl RunCheckpoints {
         let losses = metrics.losses();
         let metrics = CheckpointMetrics::new(&metrics, &board, config.state.tolerable_failures);
         let progress = Arc::new(RestoreProgress::new(topology.threads()));
-        let bar = RestoreBar::draw(Arc::clone(&progress))?;
+        let bar = RestoreBar::draw(Arc::clone(&progress), control)?;
         let expected = Expectation { job: &config.job, fingerprint: &fingerprint, may_fall_back, progress: &progress };
         let Choice { restored, first, discarded } = choose(&store, start.from, &expected)?;
         match restored.as_ref().filter(|restored| !restored.manifest().finished) {

@@ -13,6 +13,7 @@ fn terms() -> Terms {
         connect_timeout: FAILURE,
         failure_timeout: FAILURE,
         news: None,
+        control: Control::new(),
     }
 }
 

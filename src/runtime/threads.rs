@@ -6,7 +6,7 @@
 //! although a process that runs sends a pulse.
 
 use super::handshake::{self, Profile, Secret};
-use super::job::{Running, spawn};
+use super::job::Running;
 use super::link::{News, Silence};
 use super::links::{self, Departures, Terms};
 use super::{Summary, Topology, panics, worker};
@@ -96,7 +96,8 @@ impl Running {
         };
         let secret = Secret::of(&config.cluster)?;
         let ClusterConfig { listen, connect_timeout, failure_timeout, .. } = config.cluster;
-        Ok(Terms { profile, secret, listen, connect_timeout, failure_timeout, news: Some(self.news()) })
+        let (news, control) = (Some(self.news()), self.control().clone());
+        Ok(Terms { profile, secret, listen, connect_timeout, failure_timeout, news, control })
     }
 
     /// What the pages of the others show of this process, and those of this one of the others.
@@ -145,7 +146,7 @@ impl Running {
         }
         drop(guards);
         let (done, closed) = crossbeam_channel::bounded(1);
-        let closing = spawn(panics::CLOSING_THREAD, move || {
+        let closing = self.control().spawn(panics::CLOSING_THREAD, move || {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(links)));
             let _ = done.send(());
         });
