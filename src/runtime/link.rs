@@ -12,6 +12,7 @@
 
 use super::Control;
 use super::links::{Departures, Terms};
+use crate::checkpoint::failpoint;
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -149,6 +150,7 @@ impl Link {
     fn hear_news(&mut self, bytes: usize) -> io::Result<()> {
         let mut text = vec![0; bytes];
         self.read.read_exact(&mut text)?;
+        failpoint("news");
         if let Some(news) = &self.news {
             (news.hear)(self.process, &text);
         }

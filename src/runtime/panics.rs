@@ -59,17 +59,19 @@ pub fn watch_links(control: &Control) {
 /// A panic of a link's thread that is nobody's end: something that it does for the processor, or a mistake.
 fn fail_with_link(thread: &str, reason: &str) {
     if thread.starts_with(LINK_THREAD) && !thread.starts_with(WORKER_THREAD) {
-        for control in CLUSTER_RUNS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            control.fail(ProcessorError::Runtime(format!("the thread `{thread}` panicked: {reason}")));
-        }
+        fail_runs(|| ProcessorError::Runtime(format!("the thread `{thread}` panicked: {reason}")));
     }
 }
 
 fn lose_peer(reason: &str) {
+    fail_runs(|| ProcessorError::PeerLost(format!("the link to another process broke: {reason}")));
+}
+
+/// Peers that were asked to end go away one after the other: a run that ends as well is not failed by what that does to its links.
+fn fail_runs(error: impl Fn() -> ProcessorError) {
     for control in CLUSTER_RUNS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        // Peers that were asked to end go away one after the other.
         if !control.is_stopping() {
-            control.fail(ProcessorError::PeerLost(format!("the link to another process broke: {reason}")));
+            control.fail(error());
         }
     }
 }
@@ -89,7 +91,7 @@ mod tests {
                 sources(&path, found);
             } else if path.extension().is_some_and(|end| end == "rs") && !path.to_string_lossy().ends_with("tests.rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
-                let program = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
+                let program = text.split("mod tests {").next().unwrap_or_default().to_owned();
                 found.push((path.to_string_lossy().replace('\\', "/"), program));
             }
         }

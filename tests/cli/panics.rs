@@ -37,7 +37,7 @@ fn every_thread_of_a_process_ends_it_by_its_panic() {
 
 #[test]
 fn a_thread_of_a_link_ends_both_processes_by_its_panic() {
-    for thread in ["pulse", "hear-caller"] {
+    for (thread, failpoint) in [("pulse", "pulse"), ("hear-caller", "hear-caller"), ("timely:recv-1", "news")] {
         let place = Place::new();
         hostfile(&place);
         place.write(
@@ -45,21 +45,18 @@ fn a_thread_of_a_link_ends_both_processes_by_its_panic() {
             config("{type: generator, rate: 3000, disorder_secs: 0}", "[{type: file, path: r.jsonl}]"),
         );
         let arguments = ["--config", "c.yaml", "-w", "1", "-n", "2", "-p", "0", "-h", "hosts"];
-        let mut panicking = Live::start(place.command(&arguments).env(FAILPOINT, format!("{thread}:panic")));
+        let mut panicking = Live::start(place.command(&arguments).env(FAILPOINT, format!("{failpoint}:panic")));
         let mut other = start_with(&place, 1, 1, &[]);
         let (code, err) = panicking.end_within(LIMIT);
         assert_eq!(code, Some(1), "{thread}: {err}");
-        assert!(err.contains(&format!("the thread `{thread}` panicked: failpoint {thread}")), "{thread}: {err}");
-        match thread {
-            "pulse" => {
-                let (code, err) = other.end_within(LIMIT);
-                assert_eq!(code, Some(75), "{thread}: {err}");
-            }
+        assert!(err.contains(&format!("the thread `{thread}` panicked: failpoint {failpoint}")), "{thread}: {err}");
+        if thread == "hear-caller" {
             // It has no link yet, and waits for one.
-            _ => {
-                other.signal(libc::SIGTERM);
-                assert_eq!(other.end_within(ORDERLY).0, Some(0));
-            }
+            other.signal(libc::SIGTERM);
+            assert_eq!(other.end_within(ORDERLY).0, Some(0));
+        } else {
+            let (code, err) = other.end_within(LIMIT);
+            assert_eq!(code, Some(75), "{thread}: {err}");
         }
     }
 }
