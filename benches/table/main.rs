@@ -4,6 +4,7 @@
 //! several runs, floor and program in turn. Time is the CPU time of the whole process where the line says CPU, else the clock's.
 
 mod checkpoints;
+mod cluster;
 mod events;
 mod files;
 mod kafka;
@@ -26,7 +27,10 @@ fn main() {
     if let Some(case) = arguments.first().and_then(|argument| argument.strip_prefix("--child=")) {
         return match case.strip_prefix("restore:") {
             Some(folder) => checkpoints::child(folder, started),
-            None => memory::child(case),
+            None => match case.strip_prefix("exchange:") {
+                Some(case) => cluster::child(case),
+                None => memory::child(case),
+            },
         };
     }
     let only = arguments.first().map_or("", String::as_str);
@@ -39,5 +43,6 @@ fn main() {
     memory::run(&mut table);
     checkpoints::run(&mut table);
     wire::run(&mut table);
+    cluster::run(&mut table);
     table.print();
 }

@@ -6,7 +6,7 @@ use llm_optimizer_processor::aggregate::{AccumulatorId, AccumulatorStore, Aggreg
 use llm_optimizer_processor::config::{ProcessorConfig, WindowKind};
 use llm_optimizer_processor::error::ProcessorResult;
 use llm_optimizer_processor::event::{
-    BadRecord, Decoded, Decoder, FieldIndex, GroupingKey, Offset, PartitionName, RowColumns, RowScratch,
+    BadRecord, Decoded, Decoder, FieldIndex, GroupingKey, Offset, PartitionName, RowColumns, RowScratch, WorkerIndex,
 };
 use llm_optimizer_processor::runtime::{Input, InputContext, Job, SinkPlan, Summary, Topology};
 use llm_optimizer_processor::sink::ResultValue;
@@ -95,25 +95,38 @@ pub fn run_rows_in(
 ) -> Summary {
     let mut config = bench_config("[stdout]");
     change(&mut config);
-    let input = Box::new(RowInput(Mutex::new(Some(Box::new(rows)))));
-    let job = Job::new(config, input, vec![plan()], Naming::Bare, vec!["value".into()], SinkPlan::Given(Vec::new()));
-    job.expect("a job").run(&Topology::single(NonZeroUsize::MIN)).expect("the job runs")
+    let rows = Mutex::new(Some(Box::new(rows) as Rows));
+    let only = move |_| rows.lock().expect("nobody panicked").take().expect("there is one worker");
+    run_rows_on(&Topology::single(NonZeroUsize::MIN), config, only)
 }
 
-type Rows = Box<dyn Iterator<Item = Row> + Send>;
+/// The same on this process's workers of a topology, each with rows of its own.
+pub fn run_rows_on(
+    topology: &Topology,
+    config: ProcessorConfig,
+    rows: impl Fn(WorkerIndex) -> Rows + Send + Sync + 'static,
+) -> Summary {
+    let input = Box::new(RowInput(Box::new(rows)));
+    let job = Job::new(config, input, vec![plan()], Naming::Bare, vec!["value".into()], SinkPlan::Given(Vec::new()));
+    job.expect("a job").run(topology).expect("the job runs")
+}
 
-struct RowInput(Mutex<Option<Rows>>);
+/// What a worker reads.
+pub type Rows = Box<dyn Iterator<Item = Row> + Send>;
+
+struct RowInput(Box<dyn Fn(WorkerIndex) -> Rows + Send + Sync>);
 
 impl Input for RowInput {
-    fn open(&self, _: InputContext) -> ProcessorResult<(Box<dyn Source>, Box<dyn Decoder>)> {
-        let rows = self.0.lock().expect("nobody panicked").take().expect("there is one worker");
-        let source =
-            RowSource { rows, next: 0, slot: None, keys: KeyAddresses::default(), columns: RowColumns::default() };
+    fn open(&self, context: InputContext) -> ProcessorResult<(Box<dyn Source>, Box<dyn Decoder>)> {
+        let (worker, rows) = (context.worker, (self.0)(context.worker));
+        let (keys, columns) = (KeyAddresses::default(), RowColumns::default());
+        let source = RowSource { worker, rows, next: 0, slot: None, keys, columns };
         Ok((Box::new(source), Box::new(Keys { fields: ["value".into()] })))
     }
 }
 
 struct RowSource {
+    worker: WorkerIndex,
     rows: Rows,
     next: i64,
     slot: Option<PartitionSlot>,
@@ -124,7 +137,8 @@ struct RowSource {
 impl Source for RowSource {
     fn poll(&mut self, intake: &mut Intake, max_records: usize) -> ProcessorResult<Polled> {
         let slot = *self.slot.get_or_insert_with(|| {
-            let slot = intake.open_partition(PartitionName { topic: "rows".into(), partition: 0 }, EventTime::MIN);
+            let name = PartitionName { topic: "rows".into(), partition: self.worker.0 as i32 };
+            let slot = intake.open_partition(name, EventTime::MIN);
             intake.set_ready();
             slot
         });

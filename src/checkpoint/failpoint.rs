@@ -1,9 +1,10 @@
 //! Places at which a test may have the process die, or be slow.
 //!
 //! The model: a debug build looks once for the environment variable [`FAILPOINT_VARIABLE`], `<name>` or `<name>:<n>`: the process
-//! kills itself, as `kill -9` would, when it comes to the place of that name (for the n-th time). Behind a comma may be
-//! `<name>=<milliseconds>`: whoever comes to that place rests there every other time, so that of several workers one is behind
-//! the others. Release builds have none of it.
+//! kills itself, as `kill -9` would, when it comes to the place of that name (for the n-th time). With `<name>:panic` whoever comes
+//! there panics. Behind a comma may be `<name>=<milliseconds>`: whoever comes to that place rests there every other time, so that of
+//! several workers one is behind the others. A thread of a run begins at the place of its own name, see
+//! [`crate::runtime::Control::spawn`]. Release builds have none of it.
 
 /// The variable that names a place and how often it is passed before.
 pub const FAILPOINT_VARIABLE: &str = "LLM_OPTIMIZER_FAILPOINT";
@@ -25,6 +26,7 @@ mod armed {
 
     struct Armed {
         name: String,
+        panics: bool,
         left: AtomicU32,
         slow: Option<Slow>,
     }
@@ -39,7 +41,8 @@ mod armed {
         let text = std::env::var(super::FAILPOINT_VARIABLE).ok()?;
         let (deadly, slow) = text.split_once(',').map_or((&text[..], None), |(deadly, slow)| (deadly, Some(slow)));
         let (name, count) = deadly.split_once(':').unwrap_or((deadly, "1"));
-        let left = AtomicU32::new(count.parse().ok()?);
+        let panics = count == "panic";
+        let left = AtomicU32::new(if panics { 0 } else { count.parse().ok()? });
         let slow = match slow {
             None => None,
             Some(slow) => {
@@ -48,12 +51,15 @@ mod armed {
                 Some(Slow { name: name.to_owned(), rest, passes: AtomicU32::new(0) })
             }
         };
-        Some(Armed { name: name.to_owned(), left, slow })
+        Some(Armed { name: name.to_owned(), panics, left, slow })
     }
 
     pub(super) fn pass(name: &str) {
         static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
         let Some(armed) = ARMED.get_or_init(read) else { return };
+        if armed.name == name && armed.panics {
+            panic!("failpoint {name}");
+        }
         if armed.name == name && armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             die(name);
         }

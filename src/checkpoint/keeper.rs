@@ -10,11 +10,10 @@
 use super::attempts::Attempts;
 use super::publisher::remove_old;
 use super::{CheckpointStore, Manifest, ProcessIndex, Voice, Word};
-use crate::error::{ProcessorError, ProcessorResult};
-use crate::runtime::{Control, panic_message, yield_to_workers};
+use crate::error::ProcessorResult;
+use crate::runtime::{Control, yield_to_workers};
 use crate::time::Epoch;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -53,16 +52,10 @@ pub struct KeeperSettings {
 /// Starts the thread.
 pub fn start_keeper(settings: KeeperSettings) -> ProcessorResult<JoinHandle<()>> {
     let control = settings.control.clone();
-    std::thread::Builder::new()
-        .name("keep".into())
-        .spawn(move || {
-            yield_to_workers();
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&settings))) {
-                let reason = panic_message(&*panic);
-                control.fail(ProcessorError::Runtime(format!("the keeper of checkpoints panicked: {reason}")));
-            }
-        })
-        .map_err(|error| ProcessorError::io("cannot start the keeper of checkpoints", error))
+    control.spawn("keep", move || {
+        yield_to_workers();
+        run(&settings);
+    })
 }
 
 fn run(settings: &KeeperSettings) {

@@ -11,10 +11,9 @@ use super::remote::RemotePublisher;
 use super::report::{SnapshotReport, manifest_of};
 use super::{CheckpointStore, Ending, Manifest, ProcessIndex, Voice};
 use crate::error::{ProcessorError, ProcessorResult};
-use crate::runtime::{Control, panic_message, yield_to_workers};
+use crate::runtime::{Control, yield_to_workers};
 use crate::time::Epoch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -80,16 +79,10 @@ pub struct PublisherSettings {
 /// Starts the thread.
 pub fn start_publisher(settings: PublisherSettings) -> ProcessorResult<JoinHandle<()>> {
     let control = settings.control.clone();
-    std::thread::Builder::new()
-        .name("publish".into())
-        .spawn(move || {
-            yield_to_workers();
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&settings))) {
-                let reason = panic_message(&*panic);
-                control.fail(ProcessorError::Runtime(format!("the publisher of checkpoints panicked: {reason}")));
-            }
-        })
-        .map_err(|error| ProcessorError::io("cannot start the publisher of checkpoints", error))
+    control.spawn("publish", move || {
+        yield_to_workers();
+        run(&settings);
+    })
 }
 
 fn run(settings: &PublisherSettings) {

@@ -14,13 +14,12 @@ use super::{
     Changes, CheckpointStore, FaultKind, KnownFiles, OutboxKey, Part, PartitionCut, SnapshotFiles, Voice, Word,
     WorkerSnapshot, WorkerStore, Written, delete_outbox, failpoint, put_cut, put_outbox,
 };
-use crate::error::{ProcessorError, ProcessorResult};
+use crate::error::ProcessorResult;
 use crate::event::WorkerIndex;
-use crate::runtime::{Control, panic_message, yield_to_workers};
+use crate::runtime::{Control, yield_to_workers};
 use crate::sink::{Prepared, Shard, SideMark, SideOutputs};
 use crate::time::{Epoch, EventTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -56,18 +55,10 @@ pub struct WriterSettings {
 pub fn start_writer(settings: WriterSettings) -> ProcessorResult<JoinHandle<()>> {
     let (worker, control) = (settings.worker, settings.control.clone());
     let mut writer = Writer { settings, known: KnownFiles::default(), pending: Pending::default(), outbox: Vec::new() };
-    std::thread::Builder::new()
-        .name(format!("snapshot-{worker}"))
-        .spawn(move || {
-            yield_to_workers();
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| writer.run())) {
-                let reason = panic_message(&*panic);
-                control.fail(ProcessorError::Runtime(format!(
-                    "the writer of worker {worker}'s snapshots panicked: {reason}"
-                )));
-            }
-        })
-        .map_err(|error| ProcessorError::io(format!("cannot start the writer of worker {worker}'s snapshots"), error))
+    control.spawn(&format!("snapshot-{worker}"), move || {
+        yield_to_workers();
+        writer.run();
+    })
 }
 
 struct Writer {

@@ -25,7 +25,7 @@ pub fn run(options: &RunOptions) -> ProcessorResult<ExitCode> {
         confirm::begin_anew(&config.state, options.job.yes)?;
     }
     init_logging(&config.logging)?;
-    for warning in &loaded.warnings {
+    for warning in loaded.warnings.iter().chain(&topology.warning()) {
         tracing::warn!(target: "processor", "{warning}");
     }
     let mut job = Job::from_config(config.clone())?;

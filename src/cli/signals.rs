@@ -12,7 +12,7 @@ pub fn stop_on_signals(control: &Control) -> ProcessorResult<()> {
         let _entered = runtime.enter();
         (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?)
     };
-    let control = control.clone();
+    let (switch, control) = (control, control.clone());
     let watch = move || {
         runtime.block_on(next(&mut terminate, &mut interrupt));
         control.stop();
@@ -20,8 +20,7 @@ pub fn stop_on_signals(control: &Control) -> ProcessorResult<()> {
         runtime.block_on(next(&mut terminate, &mut interrupt));
         std::process::exit(ExitCode::Failed as i32);
     };
-    std::thread::Builder::new().name("signals".into()).spawn(watch).map_err(failed)?;
-    Ok(())
+    switch.spawn("signals", watch).map(drop)
 }
 
 async fn next(terminate: &mut Signal, interrupt: &mut Signal) {

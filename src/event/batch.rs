@@ -80,11 +80,47 @@ impl RowBatch {
         self.times.is_empty()
     }
 
+    /// Gives room back that the rows do not need, where that is most of it: a batch that waits long is not to take the memory of a
+    /// full one.
+    pub fn give_room_back(&mut self) {
+        if self.times.capacity() < 2 * self.times.len() {
+            return;
+        }
+        self.times.shrink_to_fit();
+        self.keys.shrink_to_fit();
+        self.values.iter_mut().for_each(Vec::shrink_to_fit);
+    }
+
     /// Panics (in debug builds) where columns differ in length or a late row points nowhere.
     pub fn debug_check(&self) {
         debug_assert_eq!(self.times.len(), self.keys.len());
         debug_assert_eq!(self.fields.len(), self.values.len());
         debug_assert!(self.values.iter().all(|column| column.len() == self.times.len()));
         debug_assert!(self.late.iter().all(|late| (late.row as usize) < self.times.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_waits_has_room_for_its_rows_alone() {
+        let column = |rows: usize| -> Vec<f64> {
+            let mut column = Vec::with_capacity(1_024);
+            column.extend((0..rows).map(|row| row as f64));
+            column
+        };
+        for rows in [1, 600] {
+            let mut batch = RowBatch { keys: vec![0; rows], ..RowBatch::default() };
+            batch.times = Vec::with_capacity(1_024);
+            batch.times.extend(0..rows as i64);
+            batch.values = vec![column(rows), column(rows)];
+            let before = batch.clone();
+            batch.give_room_back();
+            assert_eq!(batch, before);
+            let is_small = batch.times.capacity() < 16 && batch.values.iter().all(|column| column.capacity() < 16);
+            assert_eq!(is_small, rows == 1, "{} of {rows}", batch.times.capacity());
+        }
     }
 }

@@ -82,6 +82,7 @@ pub fn serve(
     };
     let pages = pages::router(metrics, board.clone());
     let (stop, stopped) = oneshot::channel();
+    let switch = control.clone();
     let work = move || {
         runtime.block_on(async {
             tokio::select! {
@@ -93,10 +94,7 @@ pub fn serve(
         // Connections that are still open end here; they hold nothing that anyone waits for.
         runtime.shutdown_timeout(Duration::from_millis(100));
     };
-    let thread = std::thread::Builder::new()
-        .name("http".into())
-        .spawn(work)
-        .map_err(|error| ProcessorError::io("cannot start the thread of the metrics pages", error))?;
+    let thread = switch.spawn("http", work)?;
     tracing::info!(target: "processor", "pages on http://{local_addr}/");
     Ok(HttpServer { local_addr, stop: Some(stop), thread: Some(thread) })
 }

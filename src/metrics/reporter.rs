@@ -4,7 +4,7 @@ use super::frontier_log::FrontierLog;
 use super::processor::ProcessorMetrics;
 use super::snapshot::Snapshot;
 use super::status::StatusBoard;
-use crate::error::{ProcessorError, ProcessorResult};
+use crate::error::ProcessorResult;
 use crate::runtime::Control;
 use crate::time::EventTime;
 use std::thread::JoinHandle;
@@ -43,6 +43,7 @@ pub fn spawn_reporter(
     interval: Duration,
     stuck_after: Duration,
 ) -> ProcessorResult<JoinHandle<()>> {
+    let switch = control.clone();
     let report = move || {
         let mut log = FrontierLog::new(stuck_after);
         loop {
@@ -57,10 +58,7 @@ pub fn spawn_reporter(
             }
         }
     };
-    std::thread::Builder::new()
-        .name("reporter".into())
-        .spawn(report)
-        .map_err(|error| ProcessorError::io("cannot start the reporter thread", error))
+    switch.spawn("reporter", report)
 }
 
 #[cfg(test)]

@@ -2,11 +2,15 @@
 //!
 //! The model: one [`Control`] a run, cloned into every thread. `stop` asks for the orderly end; `fail` records the first error
 //! and asks for the end as well. Nobody waits on a thread that has died: whoever fails says so here, and the run ends with
-//! that reason.
+//! that reason. So threads of a run are started by [`Control::spawn`], for which a panic is such a failure.
 
-use crate::error::ProcessorError;
+use super::panics;
+use crate::checkpoint::failpoint;
+use crate::error::{ProcessorError, ProcessorResult};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// A handle on a run: to stop it, and to say that it failed. Clones are the same handle.
@@ -84,10 +88,48 @@ impl Control {
         }
         self.is_stopping()
     }
+
+    /// Starts a thread of the run. A panic of it fails the run, with the thread's name and what the panic said; whoever joins the
+    /// thread finds it ended in order.
+    ///
+    /// The error is the system's, which has no room for another thread.
+    pub fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> ProcessorResult<JoinHandle<()>> {
+        let (control, own_name) = (self.clone(), name.to_owned());
+        let guarded = move || {
+            let body = || {
+                failpoint(&own_name);
+                body();
+            };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+                let reason = panics::message(&*panic);
+                control.fail(ProcessorError::Runtime(format!("the thread `{own_name}` panicked: {reason}")));
+            }
+        };
+        std::thread::Builder::new()
+            .name(name.into())
+            .spawn(guarded)
+            .map_err(|error| ProcessorError::io(format!("cannot start the thread `{name}`"), error))
+    }
 }
 
 impl std::fmt::Debug for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Control(stopping: {}, failed: {})", self.is_stopping(), self.has_failed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_a_thread_fails_the_run_and_whoever_joins_it_goes_on() {
+        let control = Control::new();
+        control.spawn("quiet", || {}).unwrap().join().unwrap();
+        assert!(!control.is_stopping());
+        control.spawn("loud", || panic!("{} is too much", 1)).unwrap().join().unwrap();
+        assert!(control.has_failed());
+        let reason = control.take_failure().unwrap().to_string();
+        assert!(reason.contains("the thread `loud` panicked: 1 is too much"), "{reason}");
     }
 }

@@ -362,24 +362,35 @@ pub fn greet(socket: &mut TcpStream, own: &Profile, called: usize, secret: &Secr
     Ok(())
 }
 
+/// Which side of a conversation this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that has called: it tells first, so that neither waits for the other to read.
+    Caller,
+    /// The one that was called.
+    Listener,
+}
+
 /// Tells the other side what there is to know before the processes are linked, and hears the same. Both sides have proved themselves.
-pub fn exchange(socket: &mut TcpStream, own: &[u8]) -> io::Result<Vec<u8>> {
-    let mut timed = Timed::new(socket, EXCHANGE_LIMIT)?;
+pub fn exchange(socket: &mut TcpStream, own: &[u8], side: Side) -> io::Result<Vec<u8>> {
+    let mut socket = Timed::new(socket, EXCHANGE_LIMIT)?;
     let length = u32::try_from(own.len()).ok().filter(|length| *length as usize <= LONGEST_OPENING);
     let length = length.ok_or_else(|| {
         io::Error::new(ErrorKind::InvalidInput, format!("{} bytes about the checkpoints of this process", own.len()))
     })?;
-    // The other side reads only when it has written: what the kernel does not take would wait for ever.
-    let mut writing = timed.socket.try_clone()?;
     let message = [&length.to_be_bytes()[..], own].concat();
-    let written = std::thread::Builder::new().name("tell-peer".into()).spawn(move || writing.write_all(&message))?;
-    let theirs = u32::from_be_bytes(timed.read()?) as usize;
+    if side == Side::Caller {
+        socket.write(&message)?;
+    }
+    let theirs = u32::from_be_bytes(socket.read()?) as usize;
     if theirs > LONGEST_OPENING {
         return Err(io::Error::new(ErrorKind::InvalidData, format!("the process announces {theirs} bytes")));
     }
     let mut bytes = vec![0; theirs];
-    timed.fill(&mut bytes)?;
-    written.join().map_err(|_| io::Error::other("the thread that tells it panicked"))??;
+    socket.fill(&mut bytes)?;
+    if side == Side::Listener {
+        socket.write(&message)?;
+    }
     Ok(bytes)
 }
 

@@ -338,7 +338,7 @@ impl Running {
         sink_statuses(&self.hub, &self.job.board);
         self.control().stop();
         for onlooker in onlookers {
-            // What it had to say it has said; a panic of it is in the log.
+            // What it had to say it has said, a panic too.
             let _ = onlooker.join();
         }
         summary.elapsed = started.elapsed();
@@ -391,14 +391,14 @@ impl Running {
         let mut onlookers =
             vec![spawn_reporter(board.clone(), metrics, control.clone(), REPORT_INTERVAL, STUCK_AFTER)?];
         let (hub, watching) = (self.hub.clone(), control.clone());
-        onlookers.push(spawn("sink-status", move || {
+        onlookers.push(control.spawn("sink-status", move || {
             while !watching.sleep(SINK_STATUS_INTERVAL) {
                 sink_statuses(&hub, &board);
             }
         })?);
         if let Some(progress) = self.job.input.file_progress() {
             let running = Arc::clone(self);
-            onlookers.push(spawn("progress", move || {
+            onlookers.push(self.control().spawn("progress", move || {
                 // One bar at a time.
                 let is_free = || !running.checkpoints().is_some_and(RunCheckpoints::is_restore_shown);
                 while !is_free() && !control.sleep(SINK_STATUS_INTERVAL) {}
@@ -497,11 +497,4 @@ impl Running {
 
 fn take<T>(given: &Mutex<Option<T>>) -> Option<T> {
     given.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
-pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> ProcessorResult<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name(name.into())
-        .spawn(body)
-        .map_err(|error| ProcessorError::io(format!("cannot start the {name} thread"), error))
 }

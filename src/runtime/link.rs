@@ -10,8 +10,9 @@
 //! that does not run, as what a link brings is always read at once. A process that was stopped itself finds no peer silent because
 //! of it: [`Silence`] counts the time in which it has looked.
 
-use super::job::spawn;
+use super::Control;
 use super::links::{Departures, Terms};
+use crate::checkpoint::failpoint;
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -98,7 +99,8 @@ impl Link {
         notice_silence(&socket, terms.failure_timeout)?;
         let writing = Arc::new(Mutex::new(Writing { socket: socket.try_clone()?, is_closed: false }));
         let news = terms.news.clone();
-        beat(Arc::downgrade(&writing), (terms.failure_timeout / PULSES).min(LONGEST_PAUSE), news.clone())?;
+        let pause = (terms.failure_timeout / PULSES).min(LONGEST_PAUSE);
+        beat(Arc::downgrade(&writing), pause, news.clone(), &terms.control)?;
         let read = BufReader::with_capacity(READ_AHEAD, socket);
         Ok(Self { process, departures, read, left: 0, heard: Arc::default(), news, writing })
     }
@@ -148,6 +150,7 @@ impl Link {
     fn hear_news(&mut self, bytes: usize) -> io::Result<()> {
         let mut text = vec![0; bytes];
         self.read.read_exact(&mut text)?;
+        failpoint("news");
         if let Some(news) = &self.news {
             (news.hear)(self.process, &text);
         }
@@ -256,7 +259,7 @@ fn lock(writing: &Mutex<Writing>) -> MutexGuard<'_, Writing> {
 
 /// Writes pulses until the link is closed or broken. A thread a link: one that waits for a peer that does not read is not to keep
 /// the others from pulses.
-fn beat(writing: Weak<Mutex<Writing>>, pause: Duration, news: Option<News>) -> io::Result<()> {
+fn beat(writing: Weak<Mutex<Writing>>, pause: Duration, news: Option<News>, control: &Control) -> io::Result<()> {
     let beat = move || {
         loop {
             std::thread::sleep(pause);
@@ -270,7 +273,7 @@ fn beat(writing: Weak<Mutex<Writing>>, pause: Duration, news: Option<News>) -> i
             }
         }
     };
-    spawn("pulse", beat).map(drop).map_err(|error| io::Error::other(error.to_string()))
+    control.spawn("pulse", beat).map(drop).map_err(|error| io::Error::other(error.to_string()))
 }
 
 /// Has a socket fail when the other host has not answered for so long, be it that nothing was sent to it or that what was sent is not

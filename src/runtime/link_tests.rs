@@ -14,6 +14,7 @@ fn terms() -> Terms {
         failure_timeout: FAILURE,
         opening: Arc::default(),
         news: None,
+        control: Control::new(),
     }
 }
 

@@ -11,8 +11,7 @@
 //! (another program, one without the secret, another job or build, another number of processes or workers) is refused with a reason
 //! and does not keep the others from linking.
 
-use super::handshake::{self, Profile, Secret, Unlinked};
-use super::job::spawn;
+use super::handshake::{self, Profile, Secret, Side, Unlinked};
 use super::link::{Link, News};
 use super::{Control, Topology};
 use crate::error::{ProcessorError, ProcessorResult};
@@ -52,6 +51,8 @@ pub struct Terms {
     pub opening: Arc<Vec<u8>>,
     /// What they tell each other while they are linked.
     pub news: Option<News>,
+    /// The run's switch.
+    pub control: Control,
 }
 
 /// The processes of a job, when all of them have met.
@@ -147,7 +148,7 @@ impl Meeting {
         }
         let listener = TcpListener::bind(on.as_str())
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .map_err(|error| cannot_listen(&on, own, terms.listen.is_some(), &error))?;
+            .map_err(|error| cannot_listen(topology, terms.listen, &error))?;
         let links = addresses.iter().map(|_| None).collect();
         let called = vec![None; addresses.len()];
         let heard = crossbeam_channel::unbounded();
@@ -175,7 +176,7 @@ impl Meeting {
             let (terms, departures, heard) = (self.terms.clone(), self.departures.clone(), self.heard.0.clone());
             let hear = move || drop(heard.send((from, welcome(socket, &terms, departures))));
             // A caller that is not heard out calls again.
-            self.hearing += usize::from(spawn("hear-caller", hear).is_ok());
+            self.hearing += usize::from(self.terms.control.spawn("hear-caller", hear).is_ok());
         }
         let mut refused = 0;
         while let Ok((from, heard)) = self.heard.1.try_recv() {
@@ -219,7 +220,7 @@ impl Meeting {
     fn greet(&self, index: usize) -> Result<(Link, Vec<u8>), Unlinked> {
         let mut socket = call(&self.addresses[index])?;
         handshake::greet(&mut socket, &self.terms.profile, index, &self.terms.secret)?;
-        let opening = handshake::exchange(&mut socket, &self.terms.opening)?;
+        let opening = handshake::exchange(&mut socket, &self.terms.opening, Side::Caller)?;
         Ok((Link::over(socket, index, &self.terms, self.departures.clone())?, opening))
     }
 
@@ -238,7 +239,7 @@ impl Meeting {
 /// Hears a caller out.
 fn welcome(mut socket: TcpStream, terms: &Terms, departures: Departures) -> Result<(Link, Vec<u8>), String> {
     let process = handshake::hear(&mut socket, &terms.profile, &terms.secret)?;
-    let linked = handshake::exchange(&mut socket, &terms.opening)
+    let linked = handshake::exchange(&mut socket, &terms.opening, Side::Listener)
         .and_then(|opening| Ok((Link::over(socket, process, terms, departures)?, opening)));
     linked.map_err(|error| format!("process {process} did not come to a link: {error}"))
 }
@@ -267,16 +268,24 @@ fn must_be_of_this_machine(process: usize, address: &str) -> ProcessorResult<()>
     }
 }
 
-fn cannot_listen(address: &str, process: usize, configured: bool, error: &io::Error) -> ProcessorError {
-    let text = match configured {
-        true => format!("cannot listen on {address} (cluster.listen): {error}"),
-        false => format!("cannot listen on {address}, the address of process {process}: {error}"),
+fn cannot_listen(topology: &Topology, configured: Option<SocketAddr>, error: &io::Error) -> ProcessorError {
+    let process = topology.process().index;
+    let (address, place) = (&topology.addresses()[process], topology.place_of(process));
+    let text = match (configured, &place) {
+        (Some(listen), _) => format!("cannot listen on {listen} (cluster.listen): {error}"),
+        (None, None) => format!("cannot listen on {address}, the address of process {process}: {error}"),
+        (None, Some(place)) => {
+            format!("{place}: cannot listen on {address}, the address of process {process}: {error}")
+        }
     };
     match error.kind() {
         // Whoever has the port may let go of it.
         ErrorKind::AddrInUse => ProcessorError::PeerLost(text),
-        _ if configured => ProcessorError::Config(text),
-        _ => ProcessorError::Config(format!("{text}; line {} of the hostfile must name this machine", process + 1)),
+        _ if configured.is_some() || place.is_none() => ProcessorError::Config(text),
+        _ => ProcessorError::Config(format!(
+            "{text}; that line must name this machine: another index (-p) would be another line, and cluster.listen names an address \
+             of this machine where it is known by another name"
+        )),
     }
 }
 

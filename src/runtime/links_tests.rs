@@ -19,6 +19,7 @@ fn terms(topology: &Topology) -> Terms {
         failure_timeout: Duration::from_secs(10),
         opening: Arc::new(format!("process {} has this", process.index).into_bytes()),
         news: None,
+        control: Control::new(),
     }
 }
 
@@ -97,7 +98,13 @@ fn an_address_of_another_machine_is_no_place_to_listen() {
     let addresses = ["203.0.113.1:2101".to_owned(), "127.0.0.1:2102".to_owned()];
     let error = connect_to_all(&topology(1, 0, &addresses), &Control::new()).unwrap_err();
     assert!(error.to_string().starts_with("cannot listen on 203.0.113.1:2101, the address of process 0: "), "{error}");
-    assert!(error.to_string().ends_with("; line 1 of the hostfile must name this machine"), "{error}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("# ours\n\n{}", addresses.join("\n"))).unwrap();
+    let read = Topology::new(NonZeroUsize::MIN, 2, 0, Some(file.path())).unwrap();
+    let error = connect_to_all(&read, &Control::new()).unwrap_err().to_string();
+    let place =
+        format!("line 3 of {}: cannot listen on 203.0.113.1:2101, the address of process 0: ", file.path().display());
+    assert!(error.starts_with(&place) && error.contains("; that line must name this machine: "), "{error}");
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl OpenCheckpoints {
         };
         let remote = open_remote(config, control)?;
         let progress = Arc::new(RestoreProgress::new(topology.threads()));
-        let bar = RestoreBar::draw(Arc::clone(&progress))?;
+        let bar = RestoreBar::draw(Arc::clone(&progress), control)?;
         let (placement, store, offer, sound) = if !config.state.checkpoint_path_shared {
             let own = Own { process: index, processes: process.count as u32, workers: topology.peers() as u32 };
             let store = CheckpointStore::open_own(directory, own)?;

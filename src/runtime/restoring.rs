@@ -1,6 +1,6 @@
 //! Shows people at a terminal how far the checkpoint that a run goes on from has been checked and loaded.
 
-use super::job::spawn;
+use super::Control;
 use crate::checkpoint::RestoreProgress;
 use crate::error::ProcessorResult;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -21,11 +21,11 @@ pub struct RestoreBar {
 
 impl RestoreBar {
     /// Draws on standard error, where that is a terminal.
-    pub fn draw(progress: Arc<RestoreProgress>) -> ProcessorResult<Self> {
+    pub fn draw(progress: Arc<RestoreProgress>, control: &Control) -> ProcessorResult<Self> {
         let shown = Arc::clone(&progress);
         let thread = std::io::stderr()
             .is_terminal()
-            .then(|| spawn("restore-progress", move || draw_to(&shown, ProgressDrawTarget::stderr())));
+            .then(|| control.spawn("restore-progress", move || draw_to(&shown, ProgressDrawTarget::stderr())));
         Ok(Self { progress, thread: thread.transpose()? })
     }
 
@@ -39,7 +39,7 @@ impl Drop for RestoreBar {
     fn drop(&mut self) {
         self.progress.end();
         if let Some(thread) = self.thread.take() {
-            // A panic of it is in the log.
+            // A panic of it has failed the run.
             let _ = thread.join();
         }
     }

@@ -6,7 +6,7 @@
 //! although a process that runs sends a pulse.
 
 use super::handshake::{self, Profile, Secret};
-use super::job::{Job, Running, spawn};
+use super::job::{Job, Running};
 use super::link::{Link, News, Silence};
 use super::links::{self, Departures, Met, Terms};
 use super::{Summary, Topology, panics, worker};
@@ -67,6 +67,7 @@ impl Job {
             failure_timeout,
             opening: Arc::new(opening),
             news: Some(self.news()),
+            control: self.control.clone(),
         })
     }
 
@@ -161,7 +162,7 @@ impl Running {
         }
         drop(guards);
         let (done, closed) = crossbeam_channel::bounded(1);
-        let closing = spawn(panics::CLOSING_THREAD, move || {
+        let closing = self.control().spawn(panics::CLOSING_THREAD, move || {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(links)));
             let _ = done.send(());
         });

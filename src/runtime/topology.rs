@@ -5,9 +5,9 @@
 
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::sink::ProcessIdentity;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The port of process 0 where no hostfile is given; the others follow.
 const FIRST_PORT: usize = 2101;
@@ -18,12 +18,23 @@ pub struct Topology {
     threads: NonZeroUsize,
     process: usize,
     addresses: Vec<String>,
+    hostfile: Option<Hostfile>,
+}
+
+/// Where the addresses come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Hostfile {
+    path: PathBuf,
+    /// The lines that processes have, from 1.
+    lines: Vec<usize>,
+    /// The first line with an address that no process has.
+    beyond: Option<usize>,
 }
 
 impl Topology {
     /// One process with this many workers.
     pub fn single(threads: NonZeroUsize) -> Self {
-        Self { threads, process: 0, addresses: vec!["localhost".into()] }
+        Self { threads, process: 0, addresses: vec!["localhost".into()], hostfile: None }
     }
 
     /// Process number `process` of `processes`; the hostfile's lines must be as many.
@@ -44,11 +55,11 @@ impl Topology {
                 processes - 1
             )));
         }
-        let addresses = match hostfile {
-            Some(path) => read_hostfile(path, processes)?,
-            None => (0..processes).map(|index| format!("localhost:{}", FIRST_PORT + index)).collect(),
+        let (addresses, hostfile) = match hostfile {
+            Some(path) => read_hostfile(path, processes).map(|(addresses, hostfile)| (addresses, Some(hostfile)))?,
+            None => ((0..processes).map(|index| format!("localhost:{}", FIRST_PORT + index)).collect(), None),
         };
-        Ok(Self { threads, process, addresses })
+        Ok(Self { threads, process, addresses, hostfile })
     }
 
     /// Worker threads of each process.
@@ -76,41 +87,75 @@ impl Topology {
         &self.addresses
     }
 
+    /// For people: where the address of a process is written; `None` without a hostfile.
+    pub fn place_of(&self, process: usize) -> Option<String> {
+        let Hostfile { path, lines, .. } = self.hostfile.as_ref()?;
+        Some(format!("line {} of {}", lines.get(process)?, path.display()))
+    }
+
+    /// For people: what of the hostfile takes no part in the job, where that may be a mistake.
+    pub fn warning(&self) -> Option<String> {
+        let Hostfile { path, beyond, .. } = self.hostfile.as_ref()?;
+        let (line, processes) = ((*beyond)?, self.addresses.len());
+        Some(format!(
+            "{}: from line {line} on there are more addresses than -n {processes} has processes; those take no part",
+            path.display()
+        ))
+    }
+
     #[cfg(test)]
     pub(super) fn of_addresses(threads: NonZeroUsize, process: usize, addresses: Vec<String>) -> Self {
-        Self { threads, process, addresses }
+        Self { threads, process, addresses, hostfile: None }
     }
 }
 
-fn read_hostfile(path: &Path, processes: usize) -> ProcessorResult<Vec<String>> {
+fn read_hostfile(path: &Path, processes: usize) -> ProcessorResult<(Vec<String>, Hostfile)> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ProcessorError::Config(format!("cannot read the hostfile {}: {error}", path.display())))?;
-    parse_hostfile(&text, processes).map_err(|problem| ProcessorError::Config(format!("{}:{problem}", path.display())))
+    let mut found = parse_hostfile(&text, processes)
+        .map_err(|problem| ProcessorError::Config(format!("{}:{problem}", path.display())))?;
+    let beyond = found.get(processes).map(|(line, _)| *line);
+    found.truncate(processes);
+    let (lines, addresses) = found.into_iter().unzip();
+    Ok((addresses, Hostfile { path: path.to_owned(), lines, beyond }))
 }
 
-/// The addresses of a hostfile. Empty lines and those that begin with `#` do not count.
-fn parse_hostfile(text: &str, processes: usize) -> Result<Vec<String>, String> {
-    let mut seen = BTreeSet::new();
+/// The addresses of a hostfile with the numbers of their lines: as many as there are processes, or more. Empty lines and those that
+/// begin with `#` do not count.
+fn parse_hostfile(text: &str, processes: usize) -> Result<Vec<(usize, String)>, String> {
+    let mut seen = BTreeMap::new();
     let mut addresses = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let (number, address) = (index + 1, line.trim());
         if address.is_empty() || address.starts_with('#') {
             continue;
         }
+        let form = "a line is host:port, with a port between 1 and 65535";
+        if is_host(address) && !address.contains(']') {
+            return Err(format!("{number}: `{address}` has no port: {form}"));
+        }
         let port = address.rsplit_once(':').filter(|(host, _)| is_host(host)).map(|(_, port)| port.parse::<u16>());
         match port {
             Some(Ok(port)) if port > 0 => {}
-            _ => return Err(format!("{number}: `{address}`: a line is host:port, with a port between 1 and 65535")),
+            _ => return Err(format!("{number}: `{address}`: {form}")),
         }
-        if !seen.insert(address) {
-            return Err(format!("{number}: `{address}` is there twice; each process has an address of its own"));
+        if let Some(first) = seen.insert(address.to_ascii_lowercase(), number) {
+            return Err(format!(
+                "{number}: `{address}` is in line {first} already; each process has an address of its own"
+            ));
         }
-        addresses.push(address.to_owned());
+        addresses.push((number, address.to_owned()));
     }
     if addresses.len() < processes {
-        return Err(format!(" {} addresses for -n {processes} processes; one line a process", addresses.len()));
+        return Err(format!(
+            " -n {processes} processes need {processes} addresses, one a line, and there {}",
+            match addresses.len() {
+                0 => "is none".to_owned(),
+                1 => "is 1".to_owned(),
+                count => format!("are {count}"),
+            }
+        ));
     }
-    addresses.truncate(processes);
     Ok(addresses)
 }
 
@@ -132,21 +177,27 @@ mod tests {
     #[test]
     fn a_hostfile_is_read_line_by_line() {
         let text = "# ours\nlocalhost:2101\n\n[::1]:2102\nten.example:9\n";
-        assert_eq!(parse_hostfile(text, 2).unwrap(), vec!["localhost:2101", "[::1]:2102"]);
-        assert_eq!(parse_hostfile(text, 3).unwrap().len(), 3);
+        let expected = [(2, "localhost:2101"), (4, "[::1]:2102"), (5, "ten.example:9")];
+        for processes in [2, 3] {
+            let found = parse_hostfile(text, processes).unwrap();
+            assert!(found.iter().map(|(line, address)| (*line, address.as_str())).eq(expected), "{found:?}");
+        }
     }
 
     #[test]
     fn what_is_wrong_in_a_hostfile_is_named() {
         let problem = |text| parse_hostfile(text, 2).unwrap_err();
-        assert!(problem("a:1\nb\n").starts_with("2: `b`: a line is host:port"));
+        assert!(problem("a:1\nb\n").starts_with("2: `b` has no port: a line is host:port"));
+        assert!(problem("a:1\n[::1]\n").starts_with("2: `[::1]`: a line is host:port"));
         assert!(problem("a:1\nb:x\n").starts_with("2: `b:x`"));
         assert!(problem("a:1\n:7\n").starts_with("2: `:7`"));
         assert!(problem("a:1\na b:7\n").starts_with("2: `a b:7`: a line is host:port"));
         assert!(problem("a:1\n::1:7\n").starts_with("2: `::1:7`: a line is host:port"));
         assert!(problem("a:1\nb:0\n").starts_with("2: `b:0`"));
-        assert_eq!(problem("a:1\na:1\n"), "2: `a:1` is there twice; each process has an address of its own");
-        assert_eq!(problem("a:1\n"), " 1 addresses for -n 2 processes; one line a process");
+        let twice = problem("a:1\n\nA:1\n");
+        assert_eq!(twice, "3: `A:1` is in line 1 already; each process has an address of its own");
+        assert_eq!(problem("a:1\n"), " -n 2 processes need 2 addresses, one a line, and there is 1");
+        assert_eq!(problem("# nobody\n"), " -n 2 processes need 2 addresses, one a line, and there is none");
     }
 
     #[test]

@@ -112,16 +112,13 @@ pub(super) struct LaneThread {
 }
 
 impl LaneThread {
-    /// Starts `body`. It must let no panic out of its sink's operations, see [`Attempts`].
-    pub fn start(name: &str, body: impl FnOnce() + Send + 'static) -> ProcessorResult<LaneThread> {
+    /// Starts `body`. Panics of its sink's operations are named as such, see [`Attempts`].
+    pub fn start(context: &SinkContext, body: impl FnOnce() + Send + 'static) -> ProcessorResult<LaneThread> {
         let (alive, ended): (Sender<Infallible>, _) = bounded(1);
-        let handle = std::thread::Builder::new()
-            .name(format!("sink-{name}"))
-            .spawn(move || {
-                let _alive = alive;
-                body();
-            })
-            .map_err(|error| ProcessorError::io(format!("starting the thread of sink `{name}`"), error))?;
+        let handle = context.control().spawn(&format!("sink-{}", context.name()), move || {
+            let _alive = alive;
+            body();
+        })?;
         Ok(LaneThread { ended, handle: Mutex::new(Some(handle)) })
     }
 
@@ -131,7 +128,7 @@ impl LaneThread {
             return false;
         }
         if let Some(handle) = self.handle.lock().ok().and_then(|mut handle| handle.take()) {
-            // A panic outside the sink's operations has been printed by the panic hook, and the lane is not closed.
+            // A panic outside the sink's operations has failed the run, and the lane is not closed.
             let _ = handle.join();
         }
         true

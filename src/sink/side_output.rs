@@ -141,7 +141,7 @@ impl SideOutput {
             unflushed: 0,
             unflushed_since: Instant::now(),
         };
-        let thread = LaneThread::start(name, move || lane.run())?;
+        let thread = LaneThread::start(&context, move || lane.run())?;
         Ok(SideOutput { shared: Some(Arc::new(Shared { context, queue, thread })) })
     }
 

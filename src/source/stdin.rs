@@ -8,11 +8,14 @@
 
 use super::lines::{CHUNK, LineBuffer, NextLine};
 use super::{Intake, NoOrigin, PartitionSlot, Polled, Resume, Source, StartAt};
+use crate::checkpoint::failpoint;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{Offset, PartitionName};
+use crate::runtime::panic_message;
 use crate::time::EventTime;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use std::io::{ErrorKind, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +53,16 @@ impl StdinSource {
         std::thread::Builder::new()
             .name("stdin".to_owned())
             .spawn(move || {
-                read_chunks(input, &sender, &waker);
+                // A thread that is gone would look like the end of the input.
+                let read = AssertUnwindSafe(|| {
+                    failpoint("stdin");
+                    read_chunks(input, &sender, &waker);
+                });
+                if let Err(panic) = catch_unwind(read) {
+                    let reason = format!("the thread that reads it panicked: {}", panic_message(&*panic));
+                    // Nobody listens where the run is over.
+                    let _ = sender.send(Err(std::io::Error::other(reason)));
+                }
                 // The end shows only when the channel is closed.
                 drop(sender);
                 waker();

@@ -137,6 +137,32 @@ fn one_that_waits_for_the_other_can_be_stopped() {
     }
 }
 
+/// The CPU time of a process so far, in clock ticks, of which a second has a hundred.
+fn ticks(process: &Live) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.child.id())).expect("it is there");
+    let (_, figures) = stat.rsplit_once(") ").expect("the name is in brackets");
+    figures.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+}
+
+/// Between events a process does what it does some times a second: pulses, pages, the log. In a release build that is less than 1 % of
+/// a core (the benches have the figure); this one is slower, and other tests take its caches: 4 %. One that spins takes 100.
+#[test]
+fn processes_without_events_take_next_to_no_cpu() {
+    const SECONDS: u64 = 10;
+    let place = Place::new();
+    hostfile(&place);
+    place.write("c.yaml", config("stdin", "[{type: stdout}]").replace("{enabled: false}", "{listen: \"127.0.0.1:0\"}"));
+    let processes = [start(&place, 0, 2), start(&place, 1, 2)];
+    processes.iter().for_each(|process| drop(process.wait_for("pages on http://")));
+    std::thread::sleep(Duration::from_secs(3));
+    let before = processes.each_ref().map(ticks);
+    std::thread::sleep(Duration::from_secs(SECONDS));
+    for (process, before) in processes.iter().zip(before) {
+        let taken = ticks(process) - before;
+        assert!(taken <= 4 * SECONDS, "{taken} hundredths of a second in {SECONDS} s: {}", process.err());
+    }
+}
+
 #[test]
 fn one_that_was_started_differently_is_told_so() {
     let place = Place::new();

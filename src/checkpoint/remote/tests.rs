@@ -12,6 +12,7 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -44,6 +45,7 @@ fn manifest(epoch: Epoch, snapshots: Vec<WorkerSnapshot>) -> Manifest {
         program: "test".to_owned(),
         processes: 1,
         workers: WORKERS,
+        part: None,
         key_groups: KEY_GROUPS,
         fingerprint: JobFingerprint::default(),
         definitions: Vec::new(),

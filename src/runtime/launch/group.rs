@@ -33,13 +33,13 @@ struct Member {
 
 impl Group {
     /// Starts all; where one cannot be started, none is left.
-    pub fn start(plan: &Launch, is_first: bool) -> ProcessorResult<Self> {
+    pub fn start(plan: &Launch, is_first: bool, control: &Control) -> ProcessorResult<Self> {
         let summaries = tempfile::tempdir().map_err(|error| ProcessorError::io("a folder for summaries", error))?;
         let mut group = Group { members: Vec::new(), ends: Vec::new(), lines: Vec::new(), summaries };
         for (place, &process) in plan.local.iter().enumerate() {
-            if let Err(error) = group.start_one(plan, is_first, place, process) {
+            if let Err(error) = group.start_one(plan, is_first, (place, process), control) {
                 group.kill();
-                return Err(ProcessorError::io(format!("starting {}", plan.program.display()), error));
+                return Err(error);
             }
         }
         let members: Vec<String> =
@@ -48,7 +48,14 @@ impl Group {
         Ok(group)
     }
 
-    fn start_one(&mut self, plan: &Launch, is_first: bool, place: usize, process: usize) -> std::io::Result<()> {
+    /// The process at this place among those of this machine, with its index.
+    fn start_one(
+        &mut self,
+        plan: &Launch,
+        is_first: bool,
+        (place, process): (usize, usize),
+        control: &Control,
+    ) -> ProcessorResult<()> {
         let mut command = Command::new(&plan.program);
         command.args(&plan.arguments).args(plan.first_arguments.iter().filter(|_| is_first));
         command.arg("-p").arg(process.to_string()).arg("--summary").arg(self.summary_of(process));
@@ -64,15 +71,16 @@ impl Group {
         // Of its own group: Ctrl-C is for this process, which passes it on once.
         command.process_group(0);
         end_with_this_process(&mut command);
-        let mut child = command.spawn()?;
+        let failed = |error| ProcessorError::io(format!("starting {}", plan.program.display()), error);
+        let mut child = command.spawn().map_err(failed)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         self.members.push(Member { process, child, has_ended: false });
         let log_mark = if plan.json { Mark::Field(process) } else { Mark::Prefix(process) };
         if let Some(out) = out {
-            self.lines.push(forward(out, || std::io::stdout().lock(), Mark::None)?);
+            self.lines.push(forward(out, || std::io::stdout().lock(), Mark::None, control)?);
         }
         if let Some(err) = err {
-            self.lines.push(forward(err, || std::io::stderr().lock(), log_mark)?);
+            self.lines.push(forward(err, || std::io::stderr().lock(), log_mark, control)?);
         }
         Ok(())
     }

@@ -3,9 +3,12 @@
 //! The model: a thread for each of a process's two outputs reads lines and writes them whole. Standard output goes on as it is:
 //! these are results. Lines of the log get the process's index: `[1] ` before them, or a field `process` where they are JSON.
 //!
-//! How it fails: where nobody reads any more, the thread ends, and the process notices that at its next line.
+//! How it fails: where nobody reads any more, the thread ends, and the process notices that at its next line. Where the thread panics,
+//! results are missing: that is a failure of the whole.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use crate::error::ProcessorResult;
+use crate::runtime::Control;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::thread::JoinHandle;
 
 /// Which lines get what.
@@ -20,7 +23,12 @@ pub(super) enum Mark {
 }
 
 /// Passes lines on until there are no more.
-pub(super) fn forward<R, W>(from: R, to: impl Fn() -> W + Send + 'static, mark: Mark) -> io::Result<JoinHandle<()>>
+pub(super) fn forward<R, W>(
+    from: R,
+    to: impl Fn() -> W + Send + 'static,
+    mark: Mark,
+    control: &Control,
+) -> ProcessorResult<JoinHandle<()>>
 where
     R: Read + Send + 'static,
     W: Write,
@@ -44,7 +52,7 @@ where
             }
         }
     };
-    std::thread::Builder::new().name("forward-lines".into()).spawn(pass_on)
+    control.spawn("forward-lines", pass_on)
 }
 
 fn marked(line: &[u8], mark: Mark) -> Vec<u8> {
@@ -61,6 +69,7 @@ fn marked(line: &[u8], mark: Mark) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
     use std::sync::{Arc, Mutex};
 
     /// Takes all that is written to it.
@@ -80,7 +89,7 @@ mod tests {
     fn forwarded(text: &'static str, mark: Mark) -> String {
         let to = Shared::default();
         let writer = to.clone();
-        forward(text.as_bytes(), move || writer.clone(), mark).unwrap().join().unwrap();
+        forward(text.as_bytes(), move || writer.clone(), mark, &Control::new()).unwrap().join().unwrap();
         let bytes = to.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }

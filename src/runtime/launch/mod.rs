@@ -74,10 +74,13 @@ pub fn launch(plan: &Launch, control: &Control) -> ProcessorResult<Launched> {
     loop {
         let started = Instant::now();
         let is_first = newest_checkpoint(plan) == before;
-        let mut group = Group::start(plan, is_first)?;
+        let mut group = Group::start(plan, is_first, control)?;
         let ends = group.wait(control, plan.patience);
         let summary = group.summary().map(|summary| Summary { elapsed: begun.elapsed(), ..summary });
         let done = |code| Ok(Launched { code, summary, restarts });
+        if let Some(failure) = control.take_failure() {
+            return Err(failure);
+        }
         let reason = match verdict(&ends, control.is_stopping()) {
             Verdict::Done => return done(ExitCode::Done),
             Verdict::GiveUp(code, reason) => {

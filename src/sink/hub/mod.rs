@@ -209,7 +209,7 @@ impl SinkHub {
                 kept: Vec::new(),
             };
             senders.push(sender);
-            let thread = LaneThread::start(context.name(), move || lane.run())?;
+            let thread = LaneThread::start(&context, move || lane.run())?;
             lanes.push((context, thread));
         }
         let ending = (Epoch::FIRST, 0);

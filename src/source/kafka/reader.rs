@@ -22,9 +22,7 @@ use crate::source::{Intake, Polled, Resume, Settled, Source};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
-use std::any::Any;
 use std::num::NonZeroUsize;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -144,7 +142,7 @@ impl KafkaSource {
             commits: Commits::default(),
             commit_queue: CommitQueue::new(client.clone()),
         };
-        spawn(helper, worker, control)?;
+        control.spawn(&format!("kafka-{worker}"), move || helper.run())?;
         let now = Instant::now();
         Ok(Self {
             reader: BatchReader::new(queue.clone(), BATCH),
@@ -453,30 +451,6 @@ fn refresh_interval(config: &ClientConfig) -> Duration {
     } else {
         Duration::from_millis(millis.max(100).unsigned_abs())
     }
-}
-
-fn spawn(helper: Helper, worker: WorkerIndex, control: Control) -> ProcessorResult<()> {
-    let run = move || {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| helper.run())) {
-            control.fail(ProcessorError::Runtime(format!(
-                "kafka: the reader's helper thread panicked: {}",
-                panic_text(&*panic)
-            )));
-        }
-    };
-    std::thread::Builder::new()
-        .name(format!("kafka-{worker}"))
-        .spawn(run)
-        .map(drop)
-        .map_err(|error| ProcessorError::Runtime(format!("kafka: cannot start the reader's helper thread: {error}")))
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no reason given")
 }
 
 #[cfg(test)]

@@ -333,7 +333,8 @@ impl WindowOperator {
         let acknowledgements = capability.delayed(&sent_at, ACKNOWLEDGEMENTS);
         // What comes behind batches that wait, waits: a sender's are in their order.
         if !self.stash.is_empty() || sent_at.epoch() > self.epoch || !self.all_are_in_this_epoch() {
-            let batches = std::mem::take(batches);
+            let mut batches = std::mem::take(batches);
+            batches.iter_mut().for_each(RowBatch::give_room_back);
             failpoint("stash");
             return self.stash.push(Stashed { results, acknowledgements, batches });
         }
@@ -418,6 +419,8 @@ impl WindowOperator {
     /// Sends the results that are due, and forgets what can no longer change.
     fn fire(&mut self, frontier: &MutableAntichain<Time>, mut send: impl FnMut(&Capability<Time>, ResultBatch)) {
         let frontier = self.frontier_of_windows(frontier);
+        // Sinks take what a turn has sent after it: until then they cannot be seen to be behind.
+        let mut left = RESULTS_PER_TURN;
         while let Some((place, due)) = self.next_due(frontier) {
             // Rows that have waited until now may have made some: they come before the result at the window's end.
             self.send_early(&mut send);
@@ -428,7 +431,8 @@ impl WindowOperator {
             let mut rows: Vec<ResultRow> = Vec::new();
             let fired_at = (self.settings.clock)();
             let state = &mut self.states[place];
-            let done = state.fire(due, fired_at, RESULTS_PER_TURN, &mut rows);
+            let done = state.fire(due, fired_at, left, &mut rows);
+            left = left.saturating_sub(rows.len());
             if self.has_lost_state() {
                 return;
             }
@@ -437,7 +441,7 @@ impl WindowOperator {
                 let (time, definition) = (state.output_time(due), state.definition());
                 send(self.capability_at(time), ResultBatch::new(definition, rows));
             }
-            if !done {
+            if !done || left == 0 {
                 self.activator.activate();
                 break;
             }
