@@ -300,7 +300,7 @@ mod slow_sink {
         place.write("c.yaml", yaml(buffer_size, 1, "[{type: stdout}]"));
         let mut processes = start(place, PROCESSES);
         let [first, second] = [0, 1].map(|process| processes[process].child.stdout.take().expect("piped"));
-        let (_, go_on_first, first) = read_slowly(first, 0);
+        let (_pausing, go_on_first, first) = read_slowly(first, 0);
         go_on_first.send(()).expect("it reads");
         let (pausing, go_on, second) = read_slowly(second, READ_AT_FIRST);
         pausing.recv_timeout(PATIENCE).expect("results come");
