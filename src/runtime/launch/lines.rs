@@ -69,6 +69,7 @@ fn marked(line: &[u8], mark: Mark) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
     use std::sync::{Arc, Mutex};
 
     /// Takes all that is written to it.
