@@ -21,10 +21,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between two looks at who is there.
-const PAUSE: Duration = Duration::from_millis(100);
-/// Between two calls of the same process.
-const CALL_AGAIN: Duration = Duration::from_millis(500);
+/// Between two looks at who is there: the shortest, when the waiting begins, and the longest.
+const PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
+/// Between two calls of the same process: the same.
+const CALL_AGAIN: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
+/// Pauses are this part of the time that was waited: processes that are started together are not to wait for one another's pauses.
+const PART: u32 = 8;
 /// Between two lines of the log about the same waiting.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// How long a connection may take to come about.
@@ -92,7 +94,7 @@ pub fn connect(
     let mut meeting = Meeting::begin(topology, terms, departures)?;
     let on = &meeting.on;
     tracing::info!(target: "processor", "waiting for the other processes of the job, on {on}");
-    let begun = Instant::now();
+    let begun = meeting.begun;
     let mut say = begun + SAY_AGAIN;
     while let Some(missing) = meeting.missing() {
         meeting.accept();
@@ -107,7 +109,7 @@ pub fn connect(
                 "after {waited} s (cluster.connect_timeout) there is still no link to {missing}"
             )));
         }
-        if meeting.missing().is_some() && control.sleep(PAUSE) {
+        if meeting.missing().is_some() && control.sleep(pause(PAUSE, begun.elapsed())) {
             return Ok(None);
         }
     }
@@ -130,6 +132,7 @@ struct Meeting {
     heard: (Sender<Heard>, Receiver<Heard>),
     /// Callers that are being heard out.
     hearing: usize,
+    begun: Instant,
 }
 
 /// A caller's address, and its link or why it has none.
@@ -153,7 +156,19 @@ impl Meeting {
         let called = vec![None; addresses.len()];
         let heard = crossbeam_channel::unbounded();
         let (terms, departures) = (terms.clone(), departures.clone());
-        Ok(Self { terms, own, addresses, on, listener, links, called, departures, heard, hearing: 0 })
+        Ok(Self {
+            terms,
+            own,
+            addresses,
+            on,
+            listener,
+            links,
+            called,
+            departures,
+            heard,
+            hearing: 0,
+            begun: Instant::now(),
+        })
     }
 
     /// For people: the first process that is not linked yet.
@@ -200,8 +215,9 @@ impl Meeting {
 
     /// Calls the processes with lower indices that have no link yet.
     fn call(&mut self) -> ProcessorResult<()> {
+        let call_again = pause(CALL_AGAIN, self.begun.elapsed());
         for index in 0..self.own {
-            let recently = self.called[index].as_ref().is_some_and(|(when, _)| when.elapsed() < CALL_AGAIN);
+            let recently = self.called[index].as_ref().is_some_and(|(when, _)| when.elapsed() < call_again);
             if self.links[index].is_some() || recently {
                 continue;
             }
@@ -234,6 +250,11 @@ impl Meeting {
         }
         met
     }
+}
+
+/// How long to pause after so much waiting.
+fn pause([shortest, longest]: [Duration; 2], waited: Duration) -> Duration {
+    (waited / PART).clamp(shortest, longest)
 }
 
 /// Hears a caller out.

@@ -143,7 +143,7 @@ fn what_cannot_work_is_not_tried_again() {
     let begun = std::time::Instant::now();
     let said = place.run(&["launch", "-n", "3", "--hostfile", "hosts", "--config", "c.yaml"]);
     assert_eq!(said.code, Some(2), "{}", said.err);
-    assert!(said.err.contains("hosts: 2 addresses for -n 3 processes"), "{}", said.err);
+    assert!(said.err.contains("hosts: -n 3 processes need 3 addresses, one a line, and there are 2"), "{}", said.err);
     place.write("elsewhere", "198.51.100.1:2101\nno-such-host.invalid:2101\n");
     let said = place.run(&["launch", "-n", "2", "--hostfile", "elsewhere", "--config", "c.yaml"]);
     assert_eq!(said.code, Some(2), "{}", said.err);

@@ -102,7 +102,7 @@ fn the_commands_are_those_of_the_program() {
     assert!(said.err.contains("cannot read the hostfile"), "{said:?}");
     place.write("hosts.txt", "localhost:2101\nlocalhost:2102\n");
     let said = place.run(&words);
-    assert!(said.err.contains("2 addresses for -n 3 processes"), "{said:?}");
+    assert!(said.err.contains("-n 3 processes need 3 addresses, one a line, and there are 2"), "{said:?}");
 }
 
 #[test]
