@@ -54,6 +54,7 @@ pub mod sink;
 pub mod source;
 pub mod state;
 pub mod time;
+pub mod view;
 pub mod window;
 
 pub use aggregate::{AggregatePlan, AggregationResult, AggregationState, CustomAggregate, Window};

@@ -443,6 +443,7 @@ impl Running {
             fields: self.job.fields.clone(),
             closed: self.job.closed.clone(),
             triggers: definition.triggers.clone(),
+            takes_accumulators: false,
         };
         self.job.definitions.iter().enumerate().map(settings).collect()
     }

@@ -123,6 +123,7 @@ pub(super) mod tests {
             firing: Firing::OnTime,
             fired_at: time("2026-09-21T14:14:05.120Z"),
             complete: None,
+            accumulators: None,
         }
     }
 

@@ -2,10 +2,11 @@
 
 use crate::event::{DefinitionIndex, GroupingKey};
 use crate::time::EventTime;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A window's bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TimeWindow {
     /// Inclusive.
     pub start: EventTime,
@@ -90,6 +91,8 @@ pub struct ResultRow {
     pub fired_at: EventTime,
     /// Of an early result: the share of partitions that were past the window's end, 0 to 1.
     pub complete: Option<f64>,
+    /// The encoded accumulators behind the values, where a view reads them. Sinks do not.
+    pub accumulators: Option<Arc<[u8]>>,
 }
 
 /// A batch of results of one window definition, shared by the sinks.

@@ -196,6 +196,7 @@ impl<'a> Parts<'a> {
             firing,
             fired_at,
             complete,
+            accumulators: None,
         })
     }
 
