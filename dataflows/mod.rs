@@ -4,4 +4,5 @@ pub mod baseline;
 pub mod compare;
 pub mod leaderboard;
 pub mod rollup;
+pub mod views;
 pub mod windowed_aggregates;

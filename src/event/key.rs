@@ -54,6 +54,11 @@ impl GroupingKey {
         GroupingKey("{}".into())
     }
 
+    /// Before every key; no event has it.
+    pub(crate) fn nothing() -> Self {
+        GroupingKey(Arc::default())
+    }
+
     /// From text that is already canonical: an object with scalar members and no white space between tokens.
     pub fn from_canonical_json(json: impl Into<Arc<str>>) -> Self {
         GroupingKey(json.into())
