@@ -93,6 +93,27 @@ pub struct ResultRow {
     pub complete: Option<f64>,
     /// The encoded accumulators behind the values, where a view reads them. Sinks do not.
     pub accumulators: Option<Arc<[u8]>>,
+    /// Where it is a change of a view and no window's result: [`ResultOp::Upsert`] is an insertion, [`ResultOp::Retract`] a deletion.
+    pub view: Option<ViewMark>,
+}
+
+/// What a change of a view says beside its row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewMark {
+    /// The view's name.
+    pub name: Arc<str>,
+    /// The frontier at which the change holds.
+    pub frontier: EventTime,
+    /// Of a deletion: whether a row of the same window and key comes in its place. Where the latest is kept by key, such a deletion is
+    /// left out.
+    pub is_replaced: bool,
+}
+
+impl ResultRow {
+    /// Whether nothing is to be written of it where the latest is kept by key.
+    pub fn is_replaced(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| view.is_replaced)
+    }
 }
 
 /// A batch of results of one window definition, shared by the sinks.

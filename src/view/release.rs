@@ -83,8 +83,7 @@ pub fn release<'scope>(
         let mut changes: Vec<FactChange> = Vec::new();
         move |frontiers: &[MutableAntichain<Time>]| {
             if let Some(capabilities) = beginning.take() {
-                let closed = retained.closed();
-                retained.restored(closed, &mut changes);
+                retained.restored(&mut changes);
                 send(&mut outputs, &capabilities, &mut changes);
             }
             results.for_each(|capability, batches| {

@@ -6,7 +6,7 @@
 //! no I/O: the operator around it has those.
 
 use super::{Fact, View};
-use crate::event::{DefinitionIndex, GroupingKey};
+use crate::event::{DefinitionIndex, GroupingKey, KeyGroup};
 use crate::sink::{ResultBatch, ResultOp, ResultRow, TimeWindow};
 use crate::time::{Epoch, EventTime, Span, Time};
 use std::collections::btree_map::Entry;
@@ -60,8 +60,19 @@ pub type FactChange = (usize, Fact, isize);
 pub struct Dirty {
     /// The facts, by definition.
     pub facts: BTreeSet<(DefinitionIndex, Identity)>,
-    /// The numbers of results that wait, or waited.
-    pub waiting: BTreeSet<u64>,
+    /// Results that wait, or waited, by their numbers.
+    pub waiting: BTreeMap<u64, Waited>,
+}
+
+/// Where a result waits, or waited.
+#[derive(Clone, Copy, Debug)]
+pub struct Waited {
+    /// When it was sent.
+    pub sent: EventTime,
+    /// The window definition.
+    pub definition: DefinitionIndex,
+    /// The key's.
+    pub group: KeyGroup,
 }
 
 /// The results that the views of one worker read.
@@ -114,9 +125,9 @@ impl Retained {
         self.facts.get(&definition)?.get(identity)
     }
 
-    /// The result of this number that waits, and the time at which it was sent.
-    pub fn waiting(&self, number: u64) -> Option<(EventTime, &Waiting)> {
-        self.waiting.iter().find_map(|(time, of_time)| Some((*time, of_time.get(&number)?)))
+    /// The result of this number, if it waits.
+    pub fn waiting(&self, sent: EventTime, number: u64) -> Option<&Waiting> {
+        self.waiting.get(&sent)?.get(&number)
     }
 
     /// How many facts there are.
@@ -147,10 +158,10 @@ impl Retained {
 
     fn wait(&mut self, time: EventTime, waiting: Waiting) {
         self.last_number += 1;
-        self.waiting.entry(time).or_default().insert(self.last_number, waiting);
         if let Some(dirty) = &mut self.dirty {
-            dirty.waiting.insert(self.last_number);
+            dirty.waiting.insert(self.last_number, waiting.is_at(time));
         }
+        self.waiting.entry(time).or_default().insert(self.last_number, waiting);
     }
 
     /// Everything that was sent before `frontier`, in this epoch or earlier ones, is there: appends what that changes.
@@ -170,13 +181,13 @@ impl Retained {
         for (time, of_time) in std::mem::replace(&mut self.waiting, later) {
             let (now, later): (BTreeMap<_, _>, BTreeMap<_, _>) =
                 of_time.into_iter().partition(|(_, waiting)| waiting.epoch <= epoch);
+            if let Some(dirty) = &mut self.dirty {
+                dirty.waiting.extend(now.iter().map(|(number, waiting)| (*number, waiting.is_at(time))));
+            }
             closed.extend(now);
             if !later.is_empty() {
                 self.waiting.insert(time, later);
             }
-        }
-        if let Some(dirty) = &mut self.dirty {
-            dirty.waiting.extend(closed.keys());
         }
         closed
     }
@@ -232,7 +243,16 @@ impl Retained {
 
     /// Puts a fact back that a checkpoint had.
     pub fn restore_fact(&mut self, definition: DefinitionIndex, fact: Fact) {
-        self.facts.entry(definition).or_default().insert(Identity::of(fact.window, &fact.key), fact);
+        let identity = Identity::of(fact.window, &fact.key);
+        if let Some(dirty) = &mut self.dirty {
+            dirty.facts.insert((definition, identity.clone()));
+        }
+        self.facts.entry(definition).or_default().insert(identity, fact);
+    }
+
+    /// Everything before this was closed.
+    pub fn restore_closed(&mut self, closed: EventTime) {
+        self.closed = closed;
     }
 
     /// Puts a result back that waited. Those of one key come in the order of their numbers.
@@ -240,9 +260,8 @@ impl Retained {
         self.wait(time, waiting);
     }
 
-    /// After a checkpoint's facts have been put back: what each view sees of them. `closed` is where everything was closed.
-    pub fn restored(&mut self, closed: EventTime, changes: &mut Vec<FactChange>) {
-        self.closed = closed;
+    /// After a checkpoint's records have been put back: what each view sees of the facts.
+    pub fn restored(&mut self, changes: &mut Vec<FactChange>) {
         self.expire(&mut Vec::new());
         for (place, reader) in self.readers.iter().enumerate() {
             let facts = self.facts.get(&reader.definition).into_iter().flatten();
@@ -253,6 +272,10 @@ impl Retained {
 }
 
 impl Waiting {
+    fn is_at(&self, sent: EventTime) -> Waited {
+        Waited { sent, definition: self.definition, group: self.fact.key.key_group() }
+    }
+
     fn of(epoch: Epoch, definition: DefinitionIndex, row: &ResultRow) -> Self {
         Self { epoch, definition, fact: Fact::of(row), is_retraction: row.op == ResultOp::Retract }
     }

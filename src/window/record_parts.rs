@@ -197,6 +197,7 @@ impl<'a> Parts<'a> {
             fired_at,
             complete,
             accumulators: None,
+            view: None,
         })
     }
 

@@ -72,6 +72,7 @@ impl ResultMaker<'_> {
             fired_at,
             complete,
             accumulators,
+            view: None,
         }
     }
 

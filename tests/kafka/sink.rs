@@ -47,6 +47,7 @@ fn row(model: u64, minute: i64, revision: u32, op: ResultOp) -> ResultRow {
         fired_at: at(minute + 2),
         complete: None,
         accumulators: None,
+        view: None,
     }
 }
 

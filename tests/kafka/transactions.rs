@@ -179,6 +179,7 @@ fn row(count: u64) -> ResultRow {
         fired_at: at(2),
         complete: None,
         accumulators: None,
+        view: None,
     }
 }
 
