@@ -3,6 +3,7 @@
 use super::byte_size::ByteSize;
 use super::windows::{WindowConfig, WindowDefinition};
 use crate::time::Span;
+use crate::view::View;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -48,6 +49,8 @@ pub struct ProcessorConfig {
     pub sinks: Vec<SinkConfig>,
     /// Where records go that are too late, expired or of the future; `None` counts them only.
     pub late_sink: Option<SideSinkConfig>,
+    /// What is made of results.
+    pub views: Vec<ViewConfig>,
     /// How results are delivered.
     pub delivery: Delivery,
     /// The pages for people and Prometheus.
@@ -69,6 +72,15 @@ impl ProcessorConfig {
             false => self.definitions.clone(),
         }
     }
+}
+
+/// A view, and where its changes go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ViewConfig {
+    /// The view.
+    pub view: View,
+    /// The places in [`ProcessorConfig::sinks`] of the sinks that take its changes; `None` is all.
+    pub sinks: Option<Vec<usize>>,
 }
 
 /// Where state lives.

@@ -29,6 +29,7 @@
 
 mod baseline;
 pub mod board;
+pub mod check;
 pub mod closing;
 mod compare;
 mod fact;

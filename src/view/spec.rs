@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A view of a job.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct View {
     /// Its name, in records, metrics and addresses.
     pub name: Arc<str>,
@@ -21,7 +21,7 @@ pub struct View {
 }
 
 /// What a view shows.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub enum ViewKind {
     /// The best keys of each window.
     Leaderboard(Leaderboard),
@@ -49,7 +49,42 @@ pub struct OwnView {
     pub version: Arc<str>,
 }
 
+/// The same program, not one that does the same.
+impl PartialEq for OwnView {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.program, &other.program) && self.reach == other.reach && self.version == other.version
+    }
+}
+
 impl View {
+    /// What it means, for checkpoints: a view that differs in it is another one. `window` is the name of its window definition.
+    pub fn meaning(&self, window: Option<&str>) -> String {
+        let list = |names: &[Arc<str>]| names.join(", ");
+        let kind = match &self.kind {
+            ViewKind::Leaderboard(view) => {
+                let order = if view.smallest { "smallest" } else { "largest" };
+                format!("the {} {order} by {}, per [{}]", view.top, view.by, list(&view.per))
+            }
+            ViewKind::Baseline(view) => {
+                let what = if view.daily { "days" } else { "windows" };
+                let regressed = view.regressed.map_or_else(String::new, |of| {
+                    let beyond = if of.above { "above" } else { "below" };
+                    let measure = of.measure.as_str();
+                    format!(", regressed {measure} {beyond} {} until {}, {} windows back", of.at, of.clear, of.look_back)
+                });
+                format!("{} against {} {what}{regressed}", view.of, view.count)
+            }
+            ViewKind::Rollup(view) => format!("keeps [{}]", list(&view.by)),
+            ViewKind::Compare(view) => {
+                let of = view.of.as_ref().map_or_else(String::new, |of| format!(", of {of}"));
+                format!("{} {:?} and {:?}{of}", view.field, view.champion, view.challenger)
+            }
+            ViewKind::Own(view) => format!("version {}, reach {} ms", view.version, view.reach.as_millis()),
+        };
+        let window = window.map_or_else(String::new, |window| format!(" of {window}"));
+        format!("{}{window}: {kind}, retained for {} ms", self.kind.as_str(), self.retain.as_millis())
+    }
+
     /// How long after its end a result is kept: until it matters to no row that may still change.
     pub fn keeps(&self) -> Span {
         let reach = match &self.kind {

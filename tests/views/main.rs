@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub fn view(name: &str, definition: usize, kind: ViewKind) -> View {
     let definition = llm_optimizer_processor::event::DefinitionIndex::of(definition);
-    View { name: name.into(), definition, retain: Span::from_millis(40 * STEP), kind }
+    View { name: name.into(), definition, retain: Span::from_millis(16 * STEP), kind }
 }
 
 fn leaderboard(top: usize, smallest: bool, per: &[&str]) -> ViewKind {
@@ -97,7 +97,7 @@ pub fn check_from(views: &[View], script: &Script, said: &[Said], contents: &mut
 fn all_hold(workers: Workers, seeds: std::ops::Range<u64>) {
     for seed in seeds {
         let views = all_views();
-        let script = Script::random(seed, workers.count(), 120);
+        let script = Script::random(seed, workers.count(), 70);
         let said = run(&views, &script, workers, run::Start::default());
         check(&views, &script, &said);
     }
@@ -105,22 +105,22 @@ fn all_hold(workers: Workers, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn every_step_of_one_worker_is_what_a_recomputation_gives() {
-    all_hold(Workers::Threads(1), 0..6);
+    all_hold(Workers::Threads(1), 0..4);
 }
 
 #[test]
 fn every_step_of_two_workers_is_what_a_recomputation_gives() {
-    all_hold(Workers::Threads(2), 10..16);
+    all_hold(Workers::Threads(2), 10..14);
 }
 
 #[test]
 fn every_step_of_three_workers_is_what_a_recomputation_gives() {
-    all_hold(Workers::Threads(3), 20..26);
+    all_hold(Workers::Threads(3), 20..24);
 }
 
 #[test]
 fn every_step_of_two_processes_is_what_a_recomputation_gives() {
-    all_hold(Workers::Processes(2), 30..33);
+    all_hold(Workers::Processes(2), 30..32);
 }
 
 #[test]
@@ -132,9 +132,9 @@ fn daily_baselines_and_thresholds_below_hold() {
         view("plain", TUMBLING, baseline(1, false, None)),
         view("sudden", TUMBLING, baseline(12, false, Some(differing))),
     ];
-    for seed in 40..43 {
+    for seed in 40..42 {
         // Steps of six hours, so that a few days pass.
-        let script = Script::random(seed, 2, 120);
+        let script = Script::random(seed, 2, 70);
         let said = run(&views, &script, Workers::Threads(2), run::Start::default());
         check(&views, &script, &said);
     }

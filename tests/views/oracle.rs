@@ -8,15 +8,24 @@ use llm_optimizer_processor::view::{
     Baseline, Compare, Figure, Leaderboard, Measure, Regressed, Rollup, View, ViewKind, ViewRow, welch,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use timely::PartialOrder;
 
 /// The results that stand at a step.
 pub struct Oracle {
-    sent: Vec<Sent>,
-    facts: BTreeMap<(usize, TimeWindow, GroupingKey), Vec<f64>>,
+    /// With what results say of them.
+    sent: Vec<(Sent, Option<Rc<Numbers>>)>,
+    facts: BTreeMap<(usize, TimeWindow, GroupingKey), Rc<Numbers>>,
 }
 
-type Facts = BTreeMap<(TimeWindow, GroupingKey), Vec<f64>>;
+type Facts = BTreeMap<(TimeWindow, GroupingKey), Rc<Numbers>>;
+
+/// The numbers behind a result.
+struct Numbers {
+    all: Vec<f64>,
+    /// Count, mean and standard deviation.
+    figures: (f64, f64, Option<f64>),
+}
 
 /// Count, mean and standard deviation as results have them.
 fn figures(numbers: &[f64]) -> (f64, f64, Option<f64>) {
@@ -27,8 +36,8 @@ fn figures(numbers: &[f64]) -> (f64, f64, Option<f64>) {
     (number(0).unwrap(), number(2).unwrap(), number(3))
 }
 
-fn average(numbers: &[f64]) -> f64 {
-    figures(numbers).1
+fn average(numbers: &Numbers) -> f64 {
+    numbers.figures.1
 }
 
 fn fields(key: &GroupingKey, keep: impl Fn(&str) -> bool) -> GroupingKey {
@@ -48,17 +57,22 @@ fn number(number: Option<f64>) -> Figure {
 
 impl Oracle {
     pub fn new(script: &Script) -> Self {
-        Self { sent: script.sent().cloned().collect(), facts: BTreeMap::new() }
+        let with_figures = |sent: &Sent| {
+            let numbers =
+                sent.numbers.clone().map(|all| Rc::new(Numbers { figures: figures(&all), all }));
+            (sent.clone(), numbers)
+        };
+        Self { sent: script.sent().map(with_figures).collect(), facts: BTreeMap::new() }
     }
 
     /// Moves on to a step: what was sent before its event time, in its epoch or earlier ones.
     pub fn advance(&mut self, step: Time) {
         let is_closed = |sent: &Sent| sent.time.less_equal(&step) && sent.time.event_time() < step.event_time();
         self.facts.clear();
-        for sent in self.sent.iter().filter(|sent| is_closed(sent)) {
+        for (sent, numbers) in self.sent.iter().filter(|(sent, _)| is_closed(sent)) {
             let identity = (sent.definition, sent.window, sent.key.clone());
-            match &sent.numbers {
-                Some(numbers) => self.facts.insert(identity, numbers.clone()),
+            match numbers {
+                Some(numbers) => self.facts.insert(identity, Rc::clone(numbers)),
                 None => self.facts.remove(&identity),
             };
         }
@@ -66,8 +80,11 @@ impl Oracle {
 
     /// The rows of a view whose windows do not end before the horizon.
     pub fn content(&self, view: &View, horizon: EventTime) -> BTreeSet<ViewRow> {
-        let of_definition = |((definition, window, key), numbers): (&(usize, TimeWindow, GroupingKey), &Vec<f64>)| {
-            (*definition == usize::from(view.definition.0)).then(|| ((*window, key.clone()), numbers.clone()))
+        // What is older matters to no row; this only saves time.
+        let needed = horizon.saturating_sub(view.keeps());
+        let of_definition = |((definition, window, key), numbers): (&(usize, TimeWindow, GroupingKey), &Rc<Numbers>)| {
+            let is_needed = *definition == usize::from(view.definition.0) && window.end >= needed;
+            is_needed.then(|| ((*window, key.clone()), Rc::clone(numbers)))
         };
         let facts: Facts = self.facts.iter().filter_map(of_definition).collect();
         let rows = match &view.kind {
@@ -155,7 +172,7 @@ fn baseline(view: &Baseline, facts: &Facts) -> Vec<ViewRow> {
         .iter()
         .map(|((window, key), numbers)| ((key.clone(), window.end.as_millis()), average(numbers)))
         .collect();
-    let row = |((window, key), numbers): (&(TimeWindow, GroupingKey), &Vec<f64>)| {
+    let row = |((window, key), numbers): (&(TimeWindow, GroupingKey), &Rc<Numbers>)| {
         let end = window.end.as_millis();
         let own = score(view, &averages, key, end).unwrap();
         let mut figures = vec![
@@ -178,10 +195,10 @@ fn baseline(view: &Baseline, facts: &Facts) -> Vec<ViewRow> {
 }
 
 fn rollup(view: &Rollup, facts: &Facts) -> Vec<ViewRow> {
-    let mut groups: Facts = BTreeMap::new();
+    let mut groups: BTreeMap<(TimeWindow, GroupingKey), Vec<f64>> = BTreeMap::new();
     for ((window, key), numbers) in facts {
         let group = fields(key, |name| view.by.iter().any(|by| **by == *name));
-        groups.entry((*window, group)).or_default().extend(numbers);
+        groups.entry((*window, group)).or_default().extend(&numbers.all);
     }
     let row = |((window, key), numbers): (&(TimeWindow, GroupingKey), &Vec<f64>)| {
         let (store, id) = accumulate(numbers);
@@ -202,7 +219,7 @@ fn compare(view: &Compare, facts: &Facts) -> Vec<ViewRow> {
             if other != window || *value(rival) != *view.challenger || rest(rival) != rest(key) {
                 continue;
             }
-            let (one, two) = (figures(champion), figures(challenger));
+            let (one, two) = (champion.figures, challenger.figures);
             let sample = |(count, mean, deviation): (f64, f64, Option<f64>)| Some((count, mean, deviation?));
             let test = sample(one).zip(sample(two)).and_then(|(one, two)| welch(one, two));
             rows.push(row(
