@@ -51,6 +51,9 @@ pub struct ProcessorConfig {
     pub late_sink: Option<SideSinkConfig>,
     /// What is made of results.
     pub views: Vec<ViewConfig>,
+    /// The places in [`ProcessorConfig::sinks`] of the sinks that take the results of windows, where
+    /// [`ProcessorConfig::definitions`] are none; `None` is all. Others are those of views.
+    pub sinks_of_windows: Option<Vec<usize>>,
     /// How results are delivered.
     pub delivery: Delivery,
     /// The pages for people and Prometheus.
@@ -67,7 +70,7 @@ impl ProcessorConfig {
                 name: None,
                 windows: self.windows.clone(),
                 aggregation: self.aggregation.clone(),
-                sinks: None,
+                sinks: self.sinks_of_windows.clone(),
             }],
             false => self.definitions.clone(),
         }

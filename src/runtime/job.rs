@@ -2,6 +2,7 @@
 
 use super::checkpoints::{Meaning, RunCheckpoints};
 use super::input::{ConfiguredInput, Input};
+use super::views;
 use super::observe::{MetricsSinkObserver, sink_statuses};
 use super::{Control, Summary, Topology};
 use crate::aggregate::AggregatePlan;
@@ -16,6 +17,7 @@ use crate::metrics::{Phase, ProcessorMetrics, StatusBoard, TimeRules, spawn_repo
 use crate::sink::{self, ResultSink, RetryPolicy, RoutedSink, SideOutputs, SideSpec, SinkHub, SinkSpec};
 use crate::source::file;
 use crate::source::{IntakeRules, Resume};
+use crate::view::ViewBoard;
 use crate::window::{ClosedBefore, Naming, Triggers, WindowSet, WindowStateSettings, Windowing};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -119,6 +121,8 @@ impl Job {
         sinks: SinkPlan,
     ) -> ProcessorResult<Self> {
         let windowings = Self::check(&config)?;
+        let aggregates: Vec<Vec<Arc<str>>> = plans.iter().map(|plan| plan.names().to_vec()).collect();
+        views::check(&config, &aggregates)?;
         let configured = config.window_definitions().into_iter().zip(windowings).zip(plans);
         let definitions: Vec<Definition> = configured
             .map(|((definition, windowing), plan)| Definition {
@@ -170,10 +174,12 @@ impl Job {
         Self { given_late: Mutex::new(late), given_dead_letter: Mutex::new(dead_letter), ..self }
     }
 
-    /// The definitions whose results the sink at this place takes.
+    /// The definitions whose results the sink at this place takes, and after these the views whose changes it takes.
     fn written_to(&self, place: usize) -> DefinitionSet {
-        let takes = |definition: &Definition| definition.sinks.as_ref().is_none_or(|sinks| sinks.contains(&place));
-        let places = self.definitions.iter().enumerate().filter(|(_, definition)| takes(definition));
+        let of_windows = self.definitions.iter().map(|definition| &definition.sinks);
+        let of_views = self.config.views.iter().map(|view| &view.sinks);
+        let takes = |sinks: &Option<Vec<usize>>| sinks.as_ref().is_none_or(|sinks| sinks.contains(&place));
+        let places = of_windows.chain(of_views).enumerate().filter(|(_, sinks)| takes(sinks));
         places.map(|(place, _)| DefinitionIndex::of(place)).collect()
     }
 
@@ -242,6 +248,7 @@ impl Running {
             max_out_of_orderness: job.config.watermark.max_out_of_orderness,
             close_idle_after: job.config.watermark.close_idle_after,
         });
+        job.board.set_views(ViewBoard::new(job.config.views.iter().map(|config| &config.view)));
         let process = topology.process();
         let meaning = Meaning {
             fingerprint: job.fingerprint(),
@@ -443,9 +450,17 @@ impl Running {
             fields: self.job.fields.clone(),
             closed: self.job.closed.clone(),
             triggers: definition.triggers.clone(),
-            takes_accumulators: false,
+            takes_accumulators: self.job.config.views.iter().any(|config| {
+                config.view.definition == DefinitionIndex::of(place) && config.view.reads_accumulators()
+            }),
         };
         self.job.definitions.iter().enumerate().map(settings).collect()
+    }
+
+    /// What figures of a definition's results are made with.
+    pub(super) fn figures_of(&self, definition: DefinitionIndex) -> (Arc<AggregatePlan>, Naming, Vec<Arc<str>>) {
+        let plan = &self.job.definitions[usize::from(definition.0)].plan;
+        (Arc::clone(plan), self.job.naming, self.job.fields.clone())
     }
 
     /// Whether windows of any definition emit before their end.

@@ -33,7 +33,7 @@ pub struct Shown {
 
 impl ViewBoard {
     /// For these views, empty.
-    pub fn new(views: &[View]) -> Self {
+    pub fn new<'a>(views: impl IntoIterator<Item = &'a View>) -> Self {
         let shown = |view: &View| {
             Mutex::new(Shown {
                 name: Arc::clone(&view.name),
@@ -44,7 +44,7 @@ impl ViewBoard {
                 rows: BTreeSet::new(),
             })
         };
-        Self { views: Arc::new(views.iter().map(shown).collect()) }
+        Self { views: Arc::new(views.into_iter().map(shown).collect()) }
     }
 
     fn with<R>(&self, place: usize, look: impl FnOnce(&mut Shown) -> R) -> R {
