@@ -11,6 +11,7 @@ mod latency;
 mod measure;
 mod memory;
 mod rows;
+mod views;
 mod windows;
 mod wire;
 
@@ -26,7 +27,10 @@ fn main() {
     if let Some(case) = arguments.first().and_then(|argument| argument.strip_prefix("--child=")) {
         return match case.strip_prefix("restore:") {
             Some(folder) => checkpoints::child(folder, started),
-            None => memory::child(case),
+            None => match case.strip_prefix("views:") {
+                Some(kind) => views::child(kind),
+                None => memory::child(case),
+            },
         };
     }
     let only = arguments.first().map_or("", String::as_str);
@@ -38,6 +42,7 @@ fn main() {
     latency::run(&mut table);
     memory::run(&mut table);
     checkpoints::run(&mut table);
+    views::run(&mut table);
     wire::run(&mut table);
     table.print();
 }

@@ -5,6 +5,7 @@
 //! oracle makes of the results that stand then.
 
 mod oracle;
+mod restart;
 mod run;
 mod script;
 
