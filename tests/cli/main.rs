@@ -24,3 +24,4 @@ mod sample;
 mod stopping;
 mod terminal;
 mod validate;
+mod views;

@@ -118,7 +118,7 @@ fn check_usage(place: &Place, block: &Block) {
             }
             let subcommand = words
                 .get(program + 1)
-                .filter(|word| ["run", "validate", "generate", "late-report", "checkpoints"].contains(word));
+                .filter(|word| ["run", "validate", "generate", "late-report", "checkpoints", "views"].contains(word));
             let help = place.run(&[subcommand.copied().unwrap_or("run"), "--help"]).out;
             for option in words[program..].iter().filter(|word| word.starts_with('-') && **word != "--") {
                 let mut known = help.split([' ', ',', '\n', '=', '[', ']']);
