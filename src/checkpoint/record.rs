@@ -53,6 +53,9 @@ impl Table {
         Table::View,
     ];
 
+    /// Those that jobs with views have, and no others.
+    pub const OF_VIEWS: [Table; 3] = [Table::Fact, Table::Unclosed, Table::View];
+
     /// What people call its records.
     pub const fn name(self) -> &'static str {
         match self {

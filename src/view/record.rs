@@ -183,3 +183,118 @@ fn time(value: &mut Reader<'_>) -> ProcessorResult<EventTime> {
 fn damaged(key: &[u8]) -> ProcessorError {
     ProcessorError::State(format!("the key {} is no key of a record of views", key.escape_ascii()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::{Firing, ResultBatch, ResultOp, ResultRow, ResultValue};
+    use crate::time::{Span, Time};
+    use crate::view::keeper::ViewRestore;
+    use crate::view::{Leaderboard, View, ViewKind};
+    use std::collections::BTreeMap;
+
+    fn at(millis: i64) -> EventTime {
+        EventTime::from_millis(millis)
+    }
+
+    fn retained() -> Retained {
+        let kind = Leaderboard { by: "sum".into(), top: 1, smallest: false, per: Vec::new() };
+        let (name, definition) = ("v".into(), DefinitionIndex::of(3));
+        let view = View { name, definition, retain: Span::from_secs(100), kind: ViewKind::Leaderboard(kind) };
+        let mut retained = Retained::new(&[view]);
+        retained.track_changes();
+        retained
+    }
+
+    fn row(end: i64, key: &str, op: ResultOp) -> ResultRow {
+        let figures = [
+            ("sum", ResultValue::Number(-0.5)),
+            ("count", ResultValue::Count(300)),
+            ("stddev", ResultValue::Null),
+            ("own", ResultValue::Json(serde_json::json!({"a": [1, "b"]}))),
+            ("flag", ResultValue::Json(true.into())),
+        ];
+        let (names, values): (Vec<Arc<str>>, Vec<ResultValue>) =
+            figures.into_iter().map(|(name, value)| (Arc::from(name), value)).unzip();
+        ResultRow {
+            window: TimeWindow { start: at(end - 10), end: at(end) },
+            window_name: None,
+            key: GroupingKey::from_fields(&[("k", key)]),
+            names: names.into(),
+            values,
+            revision: 0,
+            op,
+            firing: Firing::OnTime,
+            fired_at: at(0),
+            complete: None,
+            accumulators: Some([1, 2, 3].into()),
+            view: None,
+        }
+    }
+
+    fn apply(records: &mut BTreeMap<Vec<u8>, Vec<u8>>, changes: &Changes) {
+        for change in changes.iter() {
+            match change.value {
+                Some(value) => records.insert(change.key.to_vec(), value.to_vec()),
+                None => records.remove(change.key),
+            };
+        }
+    }
+
+    fn restored(records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Retained {
+        let (mut again, mut restore) = (retained(), ViewRestore::default());
+        for (key, value) in records {
+            restore.take(key, value, &mut again).unwrap();
+        }
+        restore.finish(&mut again);
+        again
+    }
+
+    #[test]
+    fn what_is_kept_comes_back() {
+        let mut one = retained();
+        let batch = |rows: Vec<ResultRow>| ResultBatch::new(DefinitionIndex::of(3), rows);
+        let time = |epoch, millis| Time::new(Epoch::new(epoch), at(millis));
+        let mut records = BTreeMap::new();
+        one.receive(time(0, 50), &batch(vec![row(50, "a", ResultOp::Upsert), row(50, "b", ResultOp::Upsert)]));
+        one.receive(time(0, 60), &batch(vec![row(50, "a", ResultOp::Retract), row(60, "a", ResultOp::Upsert)]));
+        one.close(Epoch::FIRST, at(55), &mut Vec::new());
+        apply(&mut records, &changes(&mut one));
+        assert_eq!(records.len(), 5, "two facts, two that wait, and up to where it is closed");
+        one.receive(time(1, 70), &batch(vec![row(70, "c", ResultOp::Upsert)]));
+        one.close(Epoch::new(1), at(65), &mut Vec::new());
+        apply(&mut records, &changes(&mut one));
+        assert_eq!(records.len(), 4, "b and a newer a, c that waits");
+
+        let mut again = restored(&records);
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        assert_eq!(again.closed(), at(65));
+        again.restored(&mut Vec::new());
+        for (retained, seen) in [(&mut one, &mut before), (&mut again, &mut after)] {
+            retained.close(Epoch::new(1), at(100_000 + 55), seen);
+        }
+        assert_eq!(before, after);
+        assert_eq!(before.len(), 2, "one has left and one has come: {before:?}");
+        let mut all = BTreeMap::new();
+        apply(&mut all, &changes(&mut again));
+        assert_eq!(restored(&all).len(), again.len(), "what was restored is in the next snapshot too");
+    }
+
+    #[test]
+    fn damage_is_told() {
+        let mut one = retained();
+        one.receive(Time::new(Epoch::FIRST, at(5)), &ResultBatch::new(DefinitionIndex::of(3), vec![row(5, "a", ResultOp::Upsert)]));
+        let mut records = BTreeMap::new();
+        apply(&mut records, &changes(&mut one));
+        for (key, value) in &records {
+            for length in 0..value.len() {
+                ViewRecord::read(key, &value[..length]).unwrap_err();
+            }
+            let mut longer = value.clone();
+            longer.push(0);
+            ViewRecord::read(key, &longer).unwrap_err();
+            longer[0] = 9;
+            assert!(ViewRecord::read(key, &longer).unwrap_err().to_string().contains("format 9"));
+        }
+    }
+}
