@@ -30,9 +30,9 @@ pub fn baseline<'scope>(facts: Facts<'scope>, view: &Baseline) -> ViewRows<'scop
         .reduce_named("regressed", move |block, scored, rows| {
             let scored: Vec<_> = scored.iter().map(|(scored, _)| *scored).collect();
             let judged = regressed.judge(block, &scored);
-            rows.extend(judged.into_iter().map(|(scored, is_regressed)| {
-                (showing.row(&block.0, scored, Some(is_regressed)), 1)
-            }));
+            rows.extend(
+                judged.into_iter().map(|(scored, is_regressed)| (showing.row(&block.0, scored, Some(is_regressed)), 1)),
+            );
         })
         .map(|(_block, row)| row)
 }

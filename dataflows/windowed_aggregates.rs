@@ -10,6 +10,7 @@
 //! The frontier between source and window is the watermark of all partitions; the one behind the sink says which results are
 //! written, and which epochs no worker is in any more. Beside these the workers speak about checkpoints, each to all.
 
+use super::views::ViewParts;
 use crate::checkpoint::operator::{CheckpointSettings, checkpoints};
 use crate::exchange::flow::return_credits;
 use crate::sink::operator::{SinkSettings, sink};
@@ -18,7 +19,6 @@ use crate::source::peers::hear_peers;
 use crate::source::{Intake, Source};
 use crate::time::Time;
 use crate::window::{WindowSettings, window};
-use super::views::ViewParts;
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::probe::{Handle, Probe};

@@ -49,8 +49,7 @@ pub fn run(table: &mut Table) {
 fn kinds() -> [(&'static str, ViewKind); 4] {
     let by: Arc<str> = "average".into();
     let leaderboard = Leaderboard { by: Arc::clone(&by), top: 10, smallest: false, per: Vec::new() };
-    let baseline =
-        Baseline { of: by, count: 10, daily: false, step: Span::from_millis(STEP), regressed: None };
+    let baseline = Baseline { of: by, count: 10, daily: false, step: Span::from_millis(STEP), regressed: None };
     let [field, champion, challenger] = ["side", "a", "b"].map(Into::into);
     [
         ("leaderboard", ViewKind::Leaderboard(leaderboard)),
@@ -231,7 +230,8 @@ fn memory(table: &mut Table) {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let kilobytes: Vec<f64> = text.split_whitespace().filter_map(|number| number.parse().ok()).collect();
         let [early, late] = kilobytes[..] else { panic!("two numbers, not {text}") };
-        let name = format!("{kind}, {WINDOWS} windows of {WINDOW_KEYS} keys, 20 retained: memory at a tenth and at the end");
+        let name =
+            format!("{kind}, {WINDOWS} windows of {WINDOW_KEYS} keys, 20 retained: memory at a tenth and at the end");
         let figure = format!("{:.1} MB, {:.2} times", late / 1024.0, late / early);
         table.figure(&name, &format!("{:.1} MB", early / 1024.0), &figure, "flat");
     }

@@ -5,8 +5,8 @@
 //! a step only.
 
 use super::arguments::ViewsOptions;
-use super::late_report::page::{self, get};
 use super::late_report::configured;
+use super::late_report::page::{self, get};
 use super::text::{print, push_columns};
 use crate::error::{ExitCode, ProcessorError, ProcessorResult};
 use serde_json::{Map, Value, json};
@@ -72,9 +72,8 @@ fn look(options: &ViewsOptions, addresses: &[String]) -> ProcessorResult<Vec<Val
 
 fn read(address: &str, path: &str) -> ProcessorResult<Value> {
     let body = get(address, path)?;
-    serde_json::from_slice(&body).map_err(|error| {
-        ProcessorError::Runtime(format!("{address}{path} is not a page of this processor: {error}"))
-    })
+    serde_json::from_slice(&body)
+        .map_err(|error| ProcessorError::Runtime(format!("{address}{path} is not a page of this processor: {error}")))
 }
 
 fn list(views: &[Value]) -> String {
@@ -146,16 +145,14 @@ mod tests {
 
     #[test]
     fn the_newest_window_is_first_and_ranks_are_in_order() {
-        let row = |end: &str, model: &str, rank: u64, p95: f64| {
-            json!({"window": {"start": "s", "end": end}, "key": {"model": model}, "row": {"rank": rank, "p95": p95}})
-        };
+        let row = |end: &str, model: &str, rank: u64, p95: f64| json!({"window": {"start": "s", "end": end}, "key": {"model": model}, "row": {"rank": rank, "p95": p95}});
         let view = json!({"name": "slowest", "type": "leaderboard", "here": true, "frontier": "f", "rows": 3,
             "content": [row("t1", "a", 1, 9.0), row("t2", "a", 2, 0.001), row("t2", "b", 1, 8.25)]});
         let expected = "slowest (leaderboard), 3 rows, at f\n  WINDOW END  MODEL  P95      RANK\n  t2          b        8.250     1\n";
         let found = table(&view, 1);
         assert_eq!(found.lines().count(), expected.lines().count(), "{found}");
         let all = table(&view, 10);
-        let order: Vec<&str> = all.lines().skip(2).map(|line| line.trim_start().split_whitespace().nth(1).unwrap()).collect();
+        let order: Vec<&str> = all.lines().skip(2).map(|line| line.split_whitespace().nth(1).unwrap()).collect();
         assert_eq!(order, ["b", "a", "a"], "{all}");
         assert!(all.contains("1.00e-3") && all.contains("8.250"), "{all}");
     }

@@ -251,7 +251,9 @@ pub(super) fn child(section: &str, name: &str) -> Option<&'static Known> {
 /// The one place elsewhere where a key of exactly this name belongs, if there is just one. What several window definitions may
 /// have of their own belongs where it is for all.
 pub(super) fn elsewhere(name: &str) -> Option<String> {
-    let of_all = KEYS.iter().filter(|known| !known.path.starts_with("windows.definitions.") && !known.path.starts_with("views."));
+    let of_all = KEYS
+        .iter()
+        .filter(|known| !known.path.starts_with("windows.definitions.") && !known.path.starts_with("views."));
     let mut places = of_all.filter(|known| known.spellings().iter().any(|spelling| spelling == name));
     match (places.next(), places.next()) {
         (Some(only), None) => Some(only.written_path()),

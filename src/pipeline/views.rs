@@ -69,7 +69,10 @@ impl ViewSpec {
     /// Each key's figure `of` against the key's `previous` windows.
     pub fn baseline(name: impl Into<String>, of: &str, previous: u32) -> Self {
         let step = Span::from_millis(1);
-        Self::new(name, ViewKind::Baseline(Baseline { of: of.into(), count: previous, daily: false, step, regressed: None }))
+        Self::new(
+            name,
+            ViewKind::Baseline(Baseline { of: of.into(), count: previous, daily: false, step, regressed: None }),
+        )
     }
 
     /// Each key's figure `of` against the windows at the same time on the `days` before.
@@ -204,10 +207,12 @@ impl<T> PipelineBuilder<T> {
 
     /// Takes down the views; after the windows.
     pub(super) fn define_views(&mut self) {
-        let of_all: Vec<usize> = self.config.definitions.first().and_then(|first| first.sinks.clone()).map_or_else(
-            || (0..self.sinks.len()).collect(),
-            |_| (0..self.sinks_of_all).collect(),
-        );
+        let of_all: Vec<usize> = self
+            .config
+            .definitions
+            .first()
+            .and_then(|first| first.sinks.clone())
+            .map_or_else(|| (0..self.sinks.len()).collect(), |_| (0..self.sinks_of_all).collect());
         let shared = self.sinks.len();
         for spec in std::mem::take(&mut self.views) {
             self.define_view(spec, &of_all);
@@ -234,7 +239,8 @@ impl<T> PipelineBuilder<T> {
         };
         let Some(place) = place else {
             let names: Vec<&str> = definitions.iter().filter_map(|of| of.name.as_deref()).collect();
-            self.problems.push(format!("view {name:?} does not say which windows; .over(one of {names:?}) would be right"));
+            self.problems
+                .push(format!("view {name:?} does not say which windows; .over(one of {names:?}) would be right"));
             return;
         };
         let windows = &definitions[place].windows;

@@ -2,8 +2,8 @@
 
 use super::checkpoints::{Meaning, RunCheckpoints};
 use super::input::{ConfiguredInput, Input};
-use super::views;
 use super::observe::{MetricsSinkObserver, sink_statuses};
+use super::views;
 use super::{Control, Summary, Topology};
 use crate::aggregate::AggregatePlan;
 use crate::checkpoint::{
@@ -441,19 +441,20 @@ impl Running {
 
     /// What the windows are made of, a definition each.
     pub fn window_states(&self) -> Vec<WindowStateSettings> {
-        let settings = |(place, definition): (usize, &Definition)| WindowStateSettings {
-            definition: DefinitionIndex::of(place),
-            name: definition.name.clone(),
-            windowing: definition.windowing,
-            plan: Arc::clone(&definition.plan),
-            naming: self.job.naming,
-            fields: self.job.fields.clone(),
-            closed: self.job.closed.clone(),
-            triggers: definition.triggers.clone(),
-            takes_accumulators: self.job.config.views.iter().any(|config| {
-                config.view.definition == DefinitionIndex::of(place) && config.view.reads_accumulators()
-            }),
-        };
+        let settings =
+            |(place, definition): (usize, &Definition)| WindowStateSettings {
+                definition: DefinitionIndex::of(place),
+                name: definition.name.clone(),
+                windowing: definition.windowing,
+                plan: Arc::clone(&definition.plan),
+                naming: self.job.naming,
+                fields: self.job.fields.clone(),
+                closed: self.job.closed.clone(),
+                triggers: definition.triggers.clone(),
+                takes_accumulators: self.job.config.views.iter().any(|config| {
+                    config.view.definition == DefinitionIndex::of(place) && config.view.reads_accumulators()
+                }),
+            };
         self.job.definitions.iter().enumerate().map(settings).collect()
     }
 

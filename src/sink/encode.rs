@@ -229,7 +229,8 @@ pub(super) mod tests {
         let mut row = documented_row();
         row.names = ["rank", "p95"].map(Arc::from).into();
         row.values = vec![ResultValue::Count(1), ResultValue::Number(139.0)];
-        row.view = Some(ViewMark { name: "slowest".into(), frontier: time("2026-09-21T14:14:30Z"), is_replaced: false });
+        row.view =
+            Some(ViewMark { name: "slowest".into(), frontier: time("2026-09-21T14:14:30Z"), is_replaced: false });
         let expected = concat!(
             r#"{"view":"slowest","window":{"start":"2026-09-21T14:13:00.000Z","end":"2026-09-21T14:14:00.000Z"},"#,
             r#""key":{"model":"claude-3-opus","region":"us-west-2"},"row":{"rank":1,"p95":139.0},"#,

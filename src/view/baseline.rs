@@ -235,8 +235,7 @@ mod tests {
 
     #[test]
     fn what_is_in_between_keeps_what_was() {
-        let regressed =
-            Regressed { measure: Measure::ZScore, above: true, at: 3.0, clear: 2.0, look_back: 5 };
+        let regressed = Regressed { measure: Measure::ZScore, above: true, at: 3.0, clear: 2.0, look_back: 5 };
         assert!(regressed.next(false, Some(3.1)));
         assert!(!regressed.next(false, Some(3.0)), "beyond, not at");
         assert!(regressed.next(true, Some(2.5)) && !regressed.next(false, Some(2.5)));

@@ -77,7 +77,11 @@ fn figure(key: &'static str, name: &str, around: Surroundings<'_>) -> Option<Vie
         problem(
             key,
             format!("`{name}`, which results do not have"),
-            format!("one of {}, or such a one of a field, as in latency_ms.{}", names.join(", "), names.first().unwrap_or(&"sum")),
+            format!(
+                "one of {}, or such a one of a field, as in latency_ms.{}",
+                names.join(", "),
+                names.first().unwrap_or(&"sum")
+            ),
         )
     })
 }

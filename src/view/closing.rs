@@ -146,10 +146,7 @@ fn stamps<'scope>(
 }
 
 /// Has the first worker decide and tell all.
-fn say_closings<'scope>(
-    stamps: Stream<'scope, Time, Vec<Stamp>>,
-    first: Epoch,
-) -> Stream<'scope, Time, Vec<Closing>> {
+fn say_closings<'scope>(stamps: Stream<'scope, Time, Vec<Stamp>>, first: Epoch) -> Stream<'scope, Time, Vec<Closing>> {
     let scope = stamps.scope();
     let (peers, decides) = (scope.peers() as u64, scope.index() == 0);
     let mut builder = OperatorBuilder::new("view-closings".to_owned(), scope);

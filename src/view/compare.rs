@@ -93,9 +93,8 @@ impl Compare {
         let of = |sample: &Sample| (sample.count.number(), sample.mean.number(), sample.deviation.number());
         let (one, other) = (of(champion), of(challenger));
         let both = one.1.zip(other.1);
-        let complete = |(count, mean, deviation): (Option<f64>, Option<f64>, Option<f64>)| {
-            Some((count?, mean?, deviation?))
-        };
+        let complete =
+            |(count, mean, deviation): (Option<f64>, Option<f64>, Option<f64>)| Some((count?, mean?, deviation?));
         let test = complete(one).zip(complete(other)).and_then(|(one, other)| welch(one, other));
         let figures = [
             champion.mean.clone(),

@@ -62,11 +62,8 @@ impl Content {
 
 /// What is said of the rows that went and came at a frontier: nothing of windows that end before `horizon`.
 pub fn say(changes: Vec<(ViewOp, ViewRow)>, frontier: EventTime, horizon: EventTime) -> Vec<ViewChange> {
-    let inserted: BTreeSet<_> = changes
-        .iter()
-        .filter(|(op, _)| *op == ViewOp::Insert)
-        .map(|(_, row)| (row.window, row.key.clone()))
-        .collect();
+    let inserted: BTreeSet<_> =
+        changes.iter().filter(|(op, _)| *op == ViewOp::Insert).map(|(_, row)| (row.window, row.key.clone())).collect();
     let said = changes.into_iter().filter(|(_, row)| row.window.end >= horizon).map(|(op, row)| ViewChange {
         is_replaced: op == ViewOp::Delete && inserted.contains(&(row.window, row.key.clone())),
         row,

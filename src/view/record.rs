@@ -85,7 +85,8 @@ pub fn changes(retained: &mut Retained) -> Changes {
             None => changes.delete(&key.0),
         }
     }
-    changes.put_with(&RecordKey::plain(Table::View, &[]).0, |out| put_value(out, |out| put_time(retained.closed(), out)));
+    changes
+        .put_with(&RecordKey::plain(Table::View, &[]).0, |out| put_value(out, |out| put_time(retained.closed(), out)));
     changes
 }
 
@@ -283,7 +284,10 @@ mod tests {
     #[test]
     fn damage_is_told() {
         let mut one = retained();
-        one.receive(Time::new(Epoch::FIRST, at(5)), &ResultBatch::new(DefinitionIndex::of(3), vec![row(5, "a", ResultOp::Upsert)]));
+        one.receive(
+            Time::new(Epoch::FIRST, at(5)),
+            &ResultBatch::new(DefinitionIndex::of(3), vec![row(5, "a", ResultOp::Upsert)]),
+        );
         let mut records = BTreeMap::new();
         apply(&mut records, &changes(&mut one));
         for (key, value) in &records {

@@ -102,9 +102,9 @@ pub fn release<'scope>(
             // A closing may be faster than the last results that it covers.
             let there = event_time_of(&frontiers[0]).unwrap_or(EventTime::MAX);
             let may_come = |epoch| frontiers[0].frontier().iter().any(|time| time.epoch() <= epoch);
-            while let Some(Told { closing, capabilities }) = told.pop_front_if(|told| {
-                there >= told.closing.frontier || !may_come(told.closing.epoch)
-            }) {
+            let is_due = |told: &Told| there >= told.closing.frontier || !may_come(told.closing.epoch);
+            while told.front().is_some_and(is_due) {
+                let Some(Told { closing, capabilities }) = told.pop_front() else { break };
                 if let Some(keeper) = &mut keeper {
                     keeper.turn(&mut retained, &[Time::new(closing.epoch, closing.frontier)]);
                 }
@@ -112,8 +112,10 @@ pub fn release<'scope>(
                 send(&mut outputs, &capabilities, &mut changes);
             }
             if let (Some(keeper), true) = (&mut keeper, told.is_empty()) {
-                let times: Vec<Time> =
-                    frontiers.iter().flat_map(|frontier| frontier.frontier().iter().copied().collect::<Vec<_>>()).collect();
+                let times: Vec<Time> = frontiers
+                    .iter()
+                    .flat_map(|frontier| frontier.frontier().iter().copied().collect::<Vec<_>>())
+                    .collect();
                 keeper.turn(&mut retained, &times);
             }
         }

@@ -90,11 +90,7 @@ pub struct Retained {
 impl Retained {
     /// For these views.
     pub fn new(views: &[View]) -> Self {
-        let reader = |view: &View| Reader {
-            definition: view.definition,
-            keeps: view.keeps(),
-            horizon: EventTime::MIN,
-        };
+        let reader = |view: &View| Reader { definition: view.definition, keeps: view.keeps(), horizon: EventTime::MIN };
         Self {
             readers: views.iter().map(reader).collect(),
             facts: BTreeMap::new(),
@@ -229,9 +225,7 @@ impl Retained {
             }
             (Entry::Vacant(_), None) => None,
         };
-        let sees = |(_, reader): &(usize, &Reader)| {
-            reader.definition == definition && identity.end >= reader.horizon
-        };
+        let sees = |(_, reader): &(usize, &Reader)| reader.definition == definition && identity.end >= reader.horizon;
         for (place, _) in self.readers.iter().enumerate().filter(sees) {
             changes.extend(old.iter().map(|old| (place, old.clone(), -1)));
             changes.extend(new.iter().map(|new| (place, new.clone(), 1)));

@@ -62,11 +62,17 @@ pub struct Figures {
     pub fail: Rc<dyn Fn(ProcessorError)>,
 }
 
+/// The names of figures.
+type Names = Arc<[Arc<str>]>;
+
+/// The accumulators of a group, by field.
+type Merged<'a> = BTreeMap<&'a str, (AccumulatorStore, AccumulatorId)>;
+
 /// Merges accumulators and makes figures of them.
 pub struct Merger {
     figures: Figures,
     /// The names of figures, by the fields that a row shows.
-    names: RefCell<BTreeMap<Vec<Arc<str>>, Arc<[Arc<str>]>>>,
+    names: RefCell<BTreeMap<Vec<Arc<str>>, Names>>,
 }
 
 impl Merger {
@@ -91,11 +97,8 @@ impl Merger {
         })
     }
 
-    fn merged<'a>(
-        &self,
-        parts: &[&'a Arc<[u8]>],
-    ) -> ProcessorResult<BTreeMap<&'a str, (AccumulatorStore, AccumulatorId)>> {
-        let mut merged: BTreeMap<&str, (AccumulatorStore, AccumulatorId)> = BTreeMap::new();
+    fn merged<'a>(&self, parts: &[&'a Arc<[u8]>]) -> ProcessorResult<Merged<'a>> {
+        let mut merged = Merged::new();
         for part in parts {
             let mut reader = Reader::of("the accumulators of a result", part);
             for _ in 0..reader.varint()? {
@@ -129,7 +132,7 @@ impl Merger {
         ViewRow { window, key, names, figures: figures.into() }
     }
 
-    fn figures_of(&self, accumulators: &Arc<[u8]>) -> ProcessorResult<(Arc<[Arc<str>]>, Vec<Figure>)> {
+    fn figures_of(&self, accumulators: &Arc<[u8]>) -> ProcessorResult<(Names, Vec<Figure>)> {
         let merged = self.merged(&[accumulators])?;
         let fields: Vec<Arc<str>> = match self.figures.naming {
             Naming::Bare | Naming::Qualified => self.figures.fields.clone(),
@@ -148,7 +151,7 @@ impl Merger {
         Ok((self.names_of(fields), figures))
     }
 
-    fn names_of(&self, fields: Vec<Arc<str>>) -> Arc<[Arc<str>]> {
+    fn names_of(&self, fields: Vec<Arc<str>>) -> Names {
         let make = |fields: &Vec<Arc<str>>| {
             let shown: Vec<usize> = (0..fields.len()).collect();
             NameTable::new(self.figures.naming, self.figures.plan.names().to_vec()).names(&shown, fields)

@@ -70,7 +70,10 @@ impl View {
                 let regressed = view.regressed.map_or_else(String::new, |of| {
                     let beyond = if of.above { "above" } else { "below" };
                     let measure = of.measure.as_str();
-                    format!(", regressed {measure} {beyond} {} until {}, {} windows back", of.at, of.clear, of.look_back)
+                    format!(
+                        ", regressed {measure} {beyond} {} until {}, {} windows back",
+                        of.at, of.clear, of.look_back
+                    )
                 });
                 format!("{} against {} {what}{regressed}", view.of, view.count)
             }

@@ -58,8 +58,7 @@ impl ResultMaker<'_> {
         for field in &shown {
             stores[*field].result(id, &mut values);
         }
-        let accumulators =
-            (self.takes_accumulators && op == ResultOp::Upsert).then(|| self.accumulators(id, stores));
+        let accumulators = (self.takes_accumulators && op == ResultOp::Upsert).then(|| self.accumulators(id, stores));
         ResultRow {
             window,
             window_name: self.window_name.cloned(),

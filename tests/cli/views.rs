@@ -133,9 +133,8 @@ fn check_drift(results: &BTreeMap<At, Value>, found: &BTreeMap<At, Value>) {
         let place = ends.iter().position(|other| *other == end).expect("it is one");
         // Every window has results here, so those before are the windows before.
         let before = ends[place.saturating_sub(5)..place].iter();
-        let before: Vec<f64> = before
-            .filter_map(|end| results.get(&((*end).clone(), key.clone()))?["average"].as_f64())
-            .collect();
+        let before: Vec<f64> =
+            before.filter_map(|end| results.get(&((*end).clone(), key.clone()))?["average"].as_f64()).collect();
         assert_eq!(row["baseline_windows"].as_u64(), Some(before.len() as u64), "{end} {key}");
         let own = results[&(end.clone(), key.clone())]["average"].as_f64().expect("an average");
         assert_eq!(row["average"].as_f64(), Some(own));
@@ -235,7 +234,11 @@ fn pages_and_the_command_show_the_content() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
     let metrics = format!("  metrics: {{listen: \"127.0.0.1:{port}\"}}\n");
     let text = yaml("at_least_once", "null", &metrics).replace("rate: null", "rate: 20000");
-    place.write("c.yaml", text.replace("size: 10s, allowed_lateness: 60s", "size: 1s").replace("max_out_of_orderness: 5s", "max_out_of_orderness: 3s"));
+    place.write(
+        "c.yaml",
+        text.replace("size: 10s, allowed_lateness: 60s", "size: 1s")
+            .replace("max_out_of_orderness: 5s", "max_out_of_orderness: 3s"),
+    );
     let live = Live::start(&mut place.command(&["run", "--config", "c.yaml"]));
     let url = format!("http://127.0.0.1:{port}");
     let page = |path: &str| serde_json::from_str::<Value>(&get(&format!("{url}{path}"))).unwrap_or_default();
@@ -244,13 +247,17 @@ fn pages_and_the_command_show_the_content() {
         other => Err(format!("{other:?}\n{}", live.err())),
     });
     let list = page("/views");
-    let names: Vec<&str> = list["views"].as_array().expect("a list").iter().filter_map(|of| of["name"].as_str()).collect();
+    let names: Vec<&str> =
+        list["views"].as_array().expect("a list").iter().filter_map(|of| of["name"].as_str()).collect();
     assert_eq!(names, ["slowest", "drift", "models"]);
     let slowest = page("/views/slowest");
     let rows = slowest["content"].as_array().expect("rows");
     let mut ranks: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for row in rows {
-        ranks.entry(row["window"]["end"].as_str().expect("an end")).or_default().push(row["row"]["rank"].as_u64().expect("a rank"));
+        ranks
+            .entry(row["window"]["end"].as_str().expect("an end"))
+            .or_default()
+            .push(row["row"]["rank"].as_u64().expect("a rank"));
     }
     for (end, mut ranks) in ranks {
         ranks.sort_unstable();
@@ -267,10 +274,12 @@ fn pages_and_the_command_show_the_content() {
     assert!(lines[0].starts_with("slowest (leaderboard), "), "{}", said.out);
     assert_eq!(lines.len(), 5, "{}", said.out);
     let said = place.run(&["views", "nothing", "--url", &url]);
-    assert!(said.code == Some(1) && said.err.contains("has no view nothing: it has drift, models, slowest"), "{said:?}");
+    assert!(
+        said.code == Some(1) && said.err.contains("has no view nothing: it has drift, models, slowest"),
+        "{said:?}"
+    );
     let mut watch = Live::start(&mut place.command(&["views", "slowest", "--url", &url, "--watch"]));
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert!(watch.child.try_wait().expect("a child").is_none(), "it goes on: {}", watch.err());
     drop(live);
-
 }

@@ -80,7 +80,9 @@ pub fn check_from(views: &[View], script: &Script, said: &[Said], contents: &mut
             let content = &mut contents[said.view];
             for (op, row) in &said.changes {
                 match op {
-                    ViewOp::Delete => assert!(content.remove(row), "{} takes back {row:?}, which it has not", said.view),
+                    ViewOp::Delete => {
+                        assert!(content.remove(row), "{} takes back {row:?}, which it has not", said.view)
+                    }
                     ViewOp::Insert => assert!(content.insert(row.clone()), "{} says {row:?} twice", said.view),
                 }
             }

@@ -58,8 +58,7 @@ fn number(number: Option<f64>) -> Figure {
 impl Oracle {
     pub fn new(script: &Script) -> Self {
         let with_figures = |sent: &Sent| {
-            let numbers =
-                sent.numbers.clone().map(|all| Rc::new(Numbers { figures: figures(&all), all }));
+            let numbers = sent.numbers.clone().map(|all| Rc::new(Numbers { figures: figures(&all), all }));
             (sent.clone(), numbers)
         };
         Self { sent: script.sent().map(with_figures).collect(), facts: BTreeMap::new() }
@@ -82,10 +81,11 @@ impl Oracle {
     pub fn content(&self, view: &View, horizon: EventTime) -> BTreeSet<ViewRow> {
         // What is older matters to no row; this only saves time.
         let needed = horizon.saturating_sub(view.keeps());
-        let of_definition = |((definition, window, key), numbers): (&(usize, TimeWindow, GroupingKey), &Rc<Numbers>)| {
-            let is_needed = *definition == usize::from(view.definition.0) && window.end >= needed;
-            is_needed.then(|| ((*window, key.clone()), Rc::clone(numbers)))
-        };
+        let of_definition =
+            |((definition, window, key), numbers): (&(usize, TimeWindow, GroupingKey), &Rc<Numbers>)| {
+                let is_needed = *definition == usize::from(view.definition.0) && window.end >= needed;
+                is_needed.then(|| ((*window, key.clone()), Rc::clone(numbers)))
+            };
         let facts: Facts = self.facts.iter().filter_map(of_definition).collect();
         let rows = match &view.kind {
             ViewKind::Leaderboard(view) => leaderboard(view, &facts),
@@ -135,8 +135,8 @@ fn score(view: &Baseline, facts: &BTreeMap<(GroupingKey, i64), f64>, key: &Group
     let before: Vec<f64> = (1..=i64::from(view.count)).rev().filter_map(earlier).collect();
     let size = before.len() as f64;
     let mean = (size > 0.0).then(|| before.iter().sum::<f64>() / size);
-    let deviation = (size > 1.0)
-        .then(|| (before.iter().map(|x| (x - mean.unwrap()).powi(2)).sum::<f64>() / (size - 1.0)).sqrt());
+    let deviation =
+        (size > 1.0).then(|| (before.iter().map(|x| (x - mean.unwrap()).powi(2)).sum::<f64>() / (size - 1.0)).sqrt());
     let difference = mean.map(|mean| own - mean);
     Some(Score {
         windows: before.len(),

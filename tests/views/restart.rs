@@ -55,9 +55,7 @@ fn start(first: Epoch, before: &Kept, kept: &Kept) -> Start {
             }
             restore.finish(retained);
         })),
-        keeper: Some(Arc::new(move |worker| {
-            Box::new(Recorder { worker, epoch: first, kept: Arc::clone(&kept) })
-        })),
+        keeper: Some(Arc::new(move |worker| Box::new(Recorder { worker, epoch: first, kept: Arc::clone(&kept) }))),
     }
 }
 
@@ -84,8 +82,7 @@ fn what_is_said_after_a_restart_goes_on_where_it_ended() {
         let mut heard: Vec<Said> = Vec::new();
         // Twice: what a restored run keeps is all that the next one has.
         for first in [5, 11].map(Epoch::new) {
-            let (before, after): (Vec<Said>, Vec<Said>) =
-                said.into_iter().partition(|said| said.time.epoch() < first);
+            let (before, after): (Vec<Said>, Vec<Said>) = said.into_iter().partition(|said| said.time.epoch() < first);
             assert!(!before.is_empty() && !after.is_empty(), "epoch {first} is in the middle");
             heard.extend(before);
             let next = Kept::default();

@@ -1,12 +1,12 @@
 //! Made-up results.
 
+use llm_optimizer_processor::GroupingKey;
 use llm_optimizer_processor::aggregate::{AccumulatorId, AccumulatorStore, AggregatePlan};
 use llm_optimizer_processor::config::{AggregateKind, AggregationConfig};
 use llm_optimizer_processor::event::DefinitionIndex;
 use llm_optimizer_processor::sink::{Firing, ResultOp, ResultRow, ResultValue, TimeWindow};
 use llm_optimizer_processor::time::{Epoch, EventTime, Time};
 use llm_optimizer_processor::view::put_accumulators;
-use llm_optimizer_processor::GroupingKey;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -207,7 +207,7 @@ impl Worker {
                     let numbers = self.numbers();
                     self.send(definition, window, key, Some(numbers));
                 }
-                3 | 4 | 5 if definition == SESSIONS => self.merge(window, &key),
+                3..=5 if definition == SESSIONS => self.merge(window, &key),
                 6 => {
                     // Twice before anybody looks.
                     numbers.push(1.0);

@@ -53,7 +53,8 @@ pub(super) fn build(reader: &mut Reader, root: &Node) -> ProcessorConfig {
     let (error_handling, dead_letter) = output::error_handling(reader, root, dead_letter_topic);
     let (windows, definitions, mut sinks) = definitions::build(reader, root, &aggregation, kafka.producer_written());
     let sinks_of_windows: Vec<usize> = (0..sinks.len()).collect();
-    let views = views::build(reader, root, &views::Around::new(&event, &windows, &definitions, &aggregation), &mut sinks);
+    let views =
+        views::build(reader, root, &views::Around::new(&event, &windows, &definitions, &aggregation), &mut sinks);
     output::check_modes(reader, &sinks, &source);
     state::check(reader, &state, &delivery, &source, &sinks);
     let late = output::late(reader, root);

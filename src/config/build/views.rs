@@ -1,8 +1,8 @@
 //! `views`: what is made of results.
 
 use super::definitions::own_sinks;
-use super::output::Placed;
 use super::job_name;
+use super::output::Placed;
 use crate::config::model::{AggregationConfig, EventConfig, SinkConfig, ViewConfig};
 use crate::config::raw::Node;
 use crate::config::reader::{Reader, Setting, items};
@@ -217,7 +217,12 @@ fn parameters(reader: &mut Reader, item: &Section<'_>, kind: Kind, windows: &Win
         }
         Kind::Rollup => {
             if item.node("keep").is_none() {
-                absent(reader, item, "keep", "the key fields that stay, such as [model]; [] is everything in one group");
+                absent(
+                    reader,
+                    item,
+                    "keep",
+                    "the key fields that stay, such as [model]; [] is everything in one group",
+                );
                 return None;
             }
             ViewKind::Rollup(Rollup { by: names(reader, item, "keep") })
