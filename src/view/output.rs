@@ -127,3 +127,54 @@ pub fn output<'scope>(
     });
     results
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::GroupingKey;
+    use crate::sink::TimeWindow;
+    use crate::view::{Figure, names};
+
+    fn row(end: i64, key: &str, rank: u64) -> ViewRow {
+        let at = EventTime::from_millis;
+        ViewRow {
+            window: TimeWindow { start: at(end - 10), end: at(end) },
+            key: GroupingKey::from_fields(&[("k", key)]),
+            names: names(&["rank"]),
+            figures: [Figure::Count(rank)].into(),
+        }
+    }
+
+    #[test]
+    fn what_comes_and_goes_in_one_step_is_not_said() {
+        let mut content = Content::default();
+        let changes = content.apply(vec![(row(10, "a", 1), 1), (row(10, "b", 2), 1), (row(10, "b", 2), -1)]);
+        assert_eq!(changes, [(ViewOp::Insert, row(10, "a", 1))]);
+        let changes = content.apply(vec![(row(10, "a", 2), 1), (row(10, "a", 1), -1), (row(10, "b", 1), 1)]);
+        let [deleted, inserted, other] = &say(changes, EventTime::from_millis(20), EventTime::MIN)[..] else {
+            panic!()
+        };
+        assert_eq!((deleted.op, deleted.is_replaced, &deleted.row), (ViewOp::Delete, true, &row(10, "a", 1)));
+        assert_eq!((inserted.op, &inserted.row), (ViewOp::Insert, &row(10, "a", 2)));
+        assert_eq!((other.op, &other.row), (ViewOp::Insert, &row(10, "b", 1)));
+        assert_eq!(content.len(), 2);
+    }
+
+    #[test]
+    fn nothing_is_said_of_windows_before_the_horizon() {
+        let mut content = Content::default();
+        content.apply(vec![(row(10, "a", 1), 1), (row(30, "a", 1), 1)]);
+        let changes = content.apply(vec![(row(10, "a", 1), -1), (row(30, "a", 1), -1)]);
+        let said = say(changes, EventTime::from_millis(50), EventTime::from_millis(20));
+        assert_eq!(said.iter().map(|change| &change.row).collect::<Vec<_>>(), [&row(30, "a", 1)]);
+        assert!(!said[0].is_replaced && content.is_empty());
+    }
+
+    #[test]
+    fn rows_that_are_there_several_times_are_said_once() {
+        let mut content = Content::default();
+        assert_eq!(content.apply(vec![(row(10, "a", 1), 2)]).len(), 1);
+        assert_eq!(content.apply(vec![(row(10, "a", 1), -1)]), []);
+        assert_eq!(content.apply(vec![(row(10, "a", 1), -1)]), [(ViewOp::Delete, row(10, "a", 1))]);
+    }
+}

@@ -41,7 +41,10 @@ fn highest(results: &BTreeMap<String, Value>) -> BTreeMap<(String, String), (u64
     let mut windows: BTreeMap<String, Vec<(f64, String)>> = BTreeMap::new();
     for result in results.values() {
         let end = result["window"]["end"].as_str().expect("an end").to_owned();
-        windows.entry(end).or_default().push((result["results"]["max"].as_f64().expect("max"), result["key"].to_string()));
+        windows
+            .entry(end)
+            .or_default()
+            .push((result["results"]["max"].as_f64().expect("max"), result["key"].to_string()));
     }
     let mut rows = BTreeMap::new();
     for (end, mut keys) in windows {
