@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! source --rows--> window --results--> sink --(frontiers)--> probes
-//!   |                 |
+//!   |                 |          \--views--> changes --/   (where there are some)
 //!   |                 +--acknowledgements--> credits   (to the sender: rows in flight are bounded)
 //!   +--words--> peers                                  (to all workers: who is idle)
 //! ```
@@ -10,6 +10,7 @@
 //! The frontier between source and window is the watermark of all partitions; the one behind the sink says which results are
 //! written, and which epochs no worker is in any more. Beside these the workers speak about checkpoints, each to all.
 
+use super::views::ViewParts;
 use crate::checkpoint::operator::{CheckpointSettings, checkpoints};
 use crate::exchange::flow::return_credits;
 use crate::sink::operator::{SinkSettings, sink};
@@ -19,6 +20,7 @@ use crate::source::{Intake, Source};
 use crate::time::Time;
 use crate::window::{WindowSettings, window};
 use timely::dataflow::Scope;
+use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::probe::{Handle, Probe};
 use timely::scheduling::SyncActivator;
 
@@ -32,6 +34,8 @@ pub struct Parts {
     pub source_settings: SourceSettings,
     /// The window operator's surroundings.
     pub window_settings: WindowSettings,
+    /// What the views are made of, in a job that has some.
+    pub views: Option<ViewParts>,
     /// The sink operator's surroundings.
     pub sink_settings: SinkSettings,
     /// The surroundings of the operator that speaks about checkpoints, in a job that takes them.
@@ -53,7 +57,11 @@ pub fn build(scope: Scope<'_, Time>, parts: Parts) -> SyncActivator {
         needs.probe_with(&parts.needed);
     }
     return_credits(from_window.acknowledgements, credits, from_source.activator);
-    let from_sink = sink(from_window.results, parts.sink_settings);
+    let results = match parts.views {
+        Some(views) => from_window.results.clone().concat(super::views::views(from_window.results, views)),
+        None => from_window.results,
+    };
+    let from_sink = sink(results, parts.sink_settings);
     from_sink.written.probe_with(&parts.written);
     if let Some(settings) = parts.checkpoint_settings {
         from_sink.taken.probe_with(settings.epochs.taken());

@@ -54,6 +54,7 @@ pub mod sink;
 pub mod source;
 pub mod state;
 pub mod time;
+pub mod view;
 pub mod window;
 
 pub use aggregate::{AggregatePlan, AggregationResult, AggregationState, CustomAggregate, Window};
@@ -66,7 +67,7 @@ pub use config::{
 pub use error::{ExitCode, ProcessorError, ProcessorResult};
 pub use event::{EventMetadata, EventTimestamp, FeedbackEvent, GroupingKey, ProcessorEvent, Reason, ValueSink};
 pub use metrics::ProcessorMetrics;
-pub use pipeline::{NamedWindows, Pipeline, PipelineBuilder, ShutdownHandle, create_pipeline};
+pub use pipeline::{NamedWindows, Pipeline, PipelineBuilder, ShutdownHandle, ViewSpec, create_pipeline};
 pub use runtime::Summary;
 pub use sink::{
     ConsoleSink, DeadLetterSink, EpochSink, EventSink, FileSink, Firing, KafkaAggregationSink, LateEventHandler,

@@ -12,6 +12,7 @@ mod latency;
 mod measure;
 mod memory;
 mod rows;
+mod views;
 mod windows;
 mod wire;
 
@@ -27,9 +28,10 @@ fn main() {
     if let Some(case) = arguments.first().and_then(|argument| argument.strip_prefix("--child=")) {
         return match case.strip_prefix("restore:") {
             Some(folder) => checkpoints::child(folder, started),
-            None => match case.strip_prefix("exchange:") {
-                Some(case) => cluster::child(case),
-                None => memory::child(case),
+            None => match (case.strip_prefix("exchange:"), case.strip_prefix("views:")) {
+                (Some(case), _) => cluster::child(case),
+                (_, Some(kind)) => views::child(kind),
+                (None, None) => memory::child(case),
             },
         };
     }
@@ -42,6 +44,7 @@ fn main() {
     latency::run(&mut table);
     memory::run(&mut table);
     checkpoints::run(&mut table);
+    views::run(&mut table);
     wire::run(&mut table);
     cluster::run(&mut table);
     table.print();

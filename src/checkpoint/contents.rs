@@ -12,6 +12,7 @@ use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, GroupingKey};
 use crate::sink::ResultValue;
 use crate::time::{Epoch, EventTime};
+use crate::view::record::ViewRecord;
 use crate::window::{EntryOf, EntryRecord, PaneRecord, RecordContent, RecordView, WaitingRecord};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub enum RecordText<'a> {
     Cut(PartitionCut),
     /// A chunk of results that are not delivered.
     Outbox(OutboxKey, &'a [u8]),
+    /// Of views.
+    View(Box<ViewRecord>),
 }
 
 /// Reads a record of any table.
@@ -32,6 +35,9 @@ pub fn read_record<'a>(key: &'a [u8], value: &'a [u8]) -> ProcessorResult<Record
     match Table::of(key) {
         Some(Table::Cut) => read_cut(key, value).map(RecordText::Cut),
         Some(Table::Outbox) => read_outbox(key, value).map(|(key, chunk)| RecordText::Outbox(key, chunk)),
+        Some(Table::Fact | Table::Unclosed | Table::View) => {
+            ViewRecord::read(key, value).map(|record| RecordText::View(Box::new(record)))
+        }
         Some(_) => RecordView::read(key, value).map(RecordText::Window),
         None => Err(ProcessorError::State(format!("the key {} is that of no table", key.escape_ascii()))),
     }
@@ -260,6 +266,8 @@ impl Contents {
                     self.outbox.push(ChunkContent { key, bytes: chunk.len(), crc32 });
                 }
                 RecordText::Window(view) => self.add_view(view, selection),
+                // Counted.
+                RecordText::View(_) => {}
             }
         }
         Ok(())

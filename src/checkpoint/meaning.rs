@@ -9,7 +9,7 @@ use super::JobFingerprint;
 use crate::aggregate::AggregatePlan;
 use crate::config::{
     EventConfig, FieldPath, GeneratorConfig, LatePolicy, ProcessorConfig, SourceConfig, TimestampFormat, ValueFields,
-    WindowDefinition, WindowKind,
+    ViewConfig, WindowDefinition, WindowKind,
 };
 use crate::event::KEY_GROUPS;
 use crate::time::Span;
@@ -47,6 +47,10 @@ impl JobFingerprint {
             fingerprint = fingerprint
                 .with(windows, of_windows(definition, parts.has_triggers))
                 .with(aggregation, parts.plan.kept().join(", "));
+        }
+        for ViewConfig { view, .. } in &config.views {
+            let window = named.get(usize::from(view.definition.0)).and_then(|definition| definition.name.as_deref());
+            fingerprint = fingerprint.with(format!("views.{}", view.name), view.meaning(window));
         }
         fingerprint.with("key groups", KEY_GROUPS.to_string())
     }

@@ -30,12 +30,31 @@ pub enum Table {
     Cut = 6,
     /// Results that are not delivered: one record a chunk.
     Outbox = 7,
+    /// A window's result as it stands, for views.
+    Fact = 8,
+    /// A result that views do not see yet.
+    Unclosed = 9,
+    /// Up to where everything is closed for views: one record.
+    View = 10,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 7] =
-        [Table::Window, Table::Entry, Table::Revision, Table::Pane, Table::Waiting, Table::Cut, Table::Outbox];
+    pub const ALL: [Table; 10] = [
+        Table::Window,
+        Table::Entry,
+        Table::Revision,
+        Table::Pane,
+        Table::Waiting,
+        Table::Cut,
+        Table::Outbox,
+        Table::Fact,
+        Table::Unclosed,
+        Table::View,
+    ];
+
+    /// Those that jobs with views have, and no others.
+    pub const OF_VIEWS: [Table; 3] = [Table::Fact, Table::Unclosed, Table::View];
 
     /// What people call its records.
     pub const fn name(self) -> &'static str {
@@ -47,6 +66,9 @@ impl Table {
             Table::Waiting => "waiting rows",
             Table::Cut => "cuts",
             Table::Outbox => "outbox chunks",
+            Table::Fact => "results of views",
+            Table::Unclosed => "results before views",
+            Table::View => "frontiers of views",
         }
     }
 

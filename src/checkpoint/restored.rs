@@ -92,6 +92,31 @@ impl Restored {
         Ok(())
     }
 
+    /// Hands the records of views that belong to these key groups to `take`; up to where everything is closed comes from all workers.
+    pub fn views(
+        &self,
+        definitions: usize,
+        groups: Range<u32>,
+        mut take: impl FnMut(&[u8], &[u8]) -> ProcessorResult<()>,
+    ) -> ProcessorResult<()> {
+        for snapshot in &self.snapshots {
+            let key = RecordKey::plain(Table::View, &[]).0;
+            if let Some(value) = snapshot.get(&key)? {
+                take(&key, &value)?;
+            }
+            let tables = [Table::Fact, Table::Unclosed];
+            let of_all = (0..definitions).map(DefinitionIndex::of).flat_map(|of| tables.map(|table| (table, of)));
+            for (table, definition) in of_all {
+                let edge = |group| RecordKey::of_group(table, definition, KeyGroup(group), &[]).0;
+                for record in snapshot.scan_range(&edge(groups.start), &edge(groups.end)) {
+                    let (key, value) = record?;
+                    take(&key, &value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What the shards hold that are taken over by `process` of `processes`.
     fn prepared(&self, sink: u16, process: u16, processes: u16) -> ProcessorResult<Vec<(Shard, Prepared)>> {
         let mine = |shard: &Shard| shard.sink == sink && shard.process % processes == process;

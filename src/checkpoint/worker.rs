@@ -53,6 +53,11 @@ struct Shared {
     is_stopping: bool,
     has_said_unready: bool,
     is_writing: bool,
+    /// Whether views have a part in snapshots.
+    has_views: bool,
+    /// Windows have handed over all of this epoch, with the frontier; views have not.
+    windows_done: Option<(Epoch, Option<EventTime>)>,
+    views_done: Option<Epoch>,
 }
 
 impl WorkerEpochs {
@@ -107,7 +112,29 @@ impl WorkerEpochs {
 
     /// All changes of windows up to the end of this epoch have been handed over; the frontier was here, or there was no more.
     pub fn windows_done(&self, epoch: Epoch, frontier: Option<EventTime>) {
-        self.port.hand_over(Part::WindowsDone { epoch, frontier });
+        self.shared.borrow_mut().windows_done = Some((epoch, frontier));
+        self.hand_over_done();
+    }
+
+    /// Views have a part in each snapshot, from the first on.
+    pub fn expect_views(&self) {
+        self.shared.borrow_mut().has_views = true;
+    }
+
+    /// All changes of what views retain have been handed over, up to the end of this epoch.
+    pub fn views_done(&self, epoch: Epoch) {
+        self.shared.borrow_mut().views_done = Some(epoch);
+        self.hand_over_done();
+    }
+
+    /// Says that windows, and views where there are some, have handed over all.
+    fn hand_over_done(&self) {
+        let shared = &mut *self.shared.borrow_mut();
+        let views_done = shared.views_done;
+        let are_done = |epoch: &Epoch| !shared.has_views || views_done.is_some_and(|done| done >= *epoch);
+        if let Some((epoch, frontier)) = shared.windows_done.take_if(|(epoch, _)| are_done(epoch)) {
+            self.port.hand_over(Part::WindowsDone { epoch, frontier });
+        }
     }
 
     /// The epoch up to which the worker's own store has all changes: they can be read there.

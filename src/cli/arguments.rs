@@ -80,6 +80,15 @@ EXAMPLES
   processor late-report --url http://localhost:8080 --bound 3s --bound 45s
   processor late-report --url host-1:8080 --url host-2:8080 --json     the processes of one job together";
 
+const AFTER_VIEWS_HELP: &str = "\
+Without a name it lists the views; with one it shows the rows, those of the newest windows first. A view is kept by one
+process of the job: give the pages of all of them.
+
+EXAMPLES
+  processor views --config processor.yaml
+  processor views slowest --config processor.yaml --watch
+  processor views --url host-1:8080 --url host-2:8080 --json";
+
 const AFTER_CHECKPOINTS_HELP: &str = "\
 These read what is on disk, whether a processor is running or not, and change nothing.
 
@@ -147,6 +156,9 @@ pub enum Command {
     /// Ask a running processor how late its events are, and which max_out_of_orderness would do
     #[command(disable_help_flag = true, after_help = AFTER_LATE_REPORT_HELP)]
     LateReport(LateReportOptions),
+    /// Show what the views of a running job contain
+    #[command(disable_help_flag = true, after_help = AFTER_VIEWS_HELP)]
+    Views(ViewsOptions),
     /// Look into the checkpoints of a job, and check them
     #[command(disable_help_flag = true, after_help = AFTER_CHECKPOINTS_HELP)]
     Checkpoints(CheckpointsOptions),
@@ -239,6 +251,29 @@ pub struct LateReportOptions {
     /// A further max_out_of_orderness to tell the share of late events for, such as 3s; may be repeated
     #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     pub bound: Vec<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("pages").required(true).multiple(true).args(["config", "url"])))]
+pub struct ViewsOptions {
+    /// The view to show
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// The configuration of the job, for the address of its pages
+    #[arg(long, short = 'c', value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The address of a process's pages; may be repeated, for the processes of one job
+    #[arg(long, value_name = "URL")]
+    pub url: Vec<String>,
+    /// Draw the table anew every second, until interrupted
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+    /// Not more rows of a view than these
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub limit: usize,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

@@ -12,6 +12,7 @@ mod run;
 mod signals;
 mod text;
 mod validate;
+mod views;
 
 use crate::error::{ExitCode, ProcessorResult};
 use arguments::{Arguments, Command};
@@ -46,6 +47,7 @@ fn dispatch(arguments: Arguments) -> ProcessorResult<ExitCode> {
         Some(Command::Validate(options)) => validate::validate(&options),
         Some(Command::Generate(options)) => generate::generate(&options),
         Some(Command::LateReport(options)) => late_report::late_report(&options),
+        Some(Command::Views(options)) => views::views(&options),
         Some(Command::Checkpoints(options)) => checkpoints::checkpoints(&options),
     }
 }

@@ -4,6 +4,7 @@ use super::ObjectUrl;
 use super::byte_size::ByteSize;
 use super::windows::{WindowConfig, WindowDefinition};
 use crate::time::Span;
+use crate::view::View;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -49,6 +50,11 @@ pub struct ProcessorConfig {
     pub sinks: Vec<SinkConfig>,
     /// Where records go that are too late, expired or of the future; `None` counts them only.
     pub late_sink: Option<SideSinkConfig>,
+    /// What is made of results.
+    pub views: Vec<ViewConfig>,
+    /// The places in [`ProcessorConfig::sinks`] of the sinks that take the results of windows, where
+    /// [`ProcessorConfig::definitions`] are none; `None` is all. Others are those of views.
+    pub sinks_of_windows: Option<Vec<usize>>,
     /// How results are delivered.
     pub delivery: Delivery,
     /// The pages for people and Prometheus.
@@ -65,11 +71,20 @@ impl ProcessorConfig {
                 name: None,
                 windows: self.windows.clone(),
                 aggregation: self.aggregation.clone(),
-                sinks: None,
+                sinks: self.sinks_of_windows.clone(),
             }],
             false => self.definitions.clone(),
         }
     }
+}
+
+/// A view, and where its changes go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ViewConfig {
+    /// The view.
+    pub view: View,
+    /// The places in [`ProcessorConfig::sinks`] of the sinks that take its changes; `None` is all.
+    pub sinks: Option<Vec<usize>>,
 }
 
 /// Where state lives.

@@ -128,6 +128,33 @@ pub(super) const KEYS: &[Known] = &[
     key("windows.definitions.sinks.path", Scalar),
     key("windows.definitions.sinks.mode", Scalar),
     key("windows.definitions.sinks.topic", Scalar),
+    key("views", Items),
+    key("views.name", Scalar),
+    key("views.type", Scalar),
+    key("views.window", Scalar),
+    key("views.retain", SECS),
+    key("views.by", Scalar),
+    key("views.top", Scalar),
+    key("views.order", Scalar),
+    key("views.per", List),
+    key("views.of", Scalar),
+    key("views.previous", Scalar),
+    key("views.days", Scalar),
+    key("views.regressed", Section),
+    key("views.regressed.measure", Scalar),
+    key("views.regressed.above", Scalar),
+    key("views.regressed.below", Scalar),
+    key("views.regressed.clear", Scalar),
+    key("views.regressed.look_back", Scalar),
+    key("views.keep", List),
+    key("views.field", Scalar),
+    key("views.champion", Scalar),
+    key("views.challenger", Scalar),
+    key("views.sinks", Items),
+    key("views.sinks.type", Scalar),
+    key("views.sinks.path", Scalar),
+    key("views.sinks.mode", Scalar),
+    key("views.sinks.topic", Scalar),
     key("watermark", Section),
     key("watermark.strategy", Scalar),
     key("watermark.max_out_of_orderness", SECS),
@@ -225,7 +252,9 @@ pub(super) fn child(section: &str, name: &str) -> Option<&'static Known> {
 /// The one place elsewhere where a key of exactly this name belongs, if there is just one. What several window definitions may
 /// have of their own belongs where it is for all.
 pub(super) fn elsewhere(name: &str) -> Option<String> {
-    let of_all = KEYS.iter().filter(|known| !known.path.starts_with("windows.definitions."));
+    let of_all = KEYS
+        .iter()
+        .filter(|known| !known.path.starts_with("windows.definitions.") && !known.path.starts_with("views."));
     let mut places = of_all.filter(|known| known.spellings().iter().any(|spelling| spelling == name));
     match (places.next(), places.next()) {
         (Some(only), None) => Some(only.written_path()),
@@ -260,6 +289,12 @@ mod tests {
             "processor: {sinks: [kafka], windows: {definitions: [{name: a, type: tumbling, size: 1s, sinks: [{type: file, path: b}]}]}, kafka: {producer: {}}}",
             "processor: {windows: {definitions: [{name: a, type: sliding, size: 1s, slide: 1s, sinks: [{type: kafka}]}]}, kafka: {producer: {}}}",
             "processor: {windows: {definitions: [{name: a, type: session, gap: 1s}]}}",
+            "processor: {event: {key: [a, b]}, views: [{name: v, type: leaderboard, by: p95, per: [a], sinks: [{type: file, path: b}]}]}",
+            "processor: {views: [{name: v, type: baseline, of: p95, previous: 3, regressed: {above: 3}, sinks: [{type: kafka, topic: t}]}], kafka: {producer: {}}}",
+            "processor: {views: [{name: v, type: baseline, of: p95, days: 3, regressed: {below: 3, clear: 4}}]}",
+            "processor: {event: {key: [a, b]}, views: [{name: v, type: rollup, keep: [a]}]}",
+            "processor: {event: {key: [a, b]}, views: [{name: v, type: compare, field: a, champion: x, challenger: y, of: z}]}",
+            "processor: {windows: {definitions: [{name: a, type: session, gap: 1s}]}, views: [{name: v, type: rollup, window: a, retain: 2h, keep: []}]}",
         ];
         let mut read = std::collections::BTreeSet::new();
         for text in configurations {

@@ -24,7 +24,7 @@ impl KeyGroup {
 /// The key of a group of events: named fields with scalar values, as canonical JSON text.
 ///
 /// Cloning it copies a pointer.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GroupingKey(Arc<str>);
 
 impl GroupingKey {
@@ -54,6 +54,11 @@ impl GroupingKey {
         GroupingKey("{}".into())
     }
 
+    /// Before every key; no event has it.
+    pub(crate) fn nothing() -> Self {
+        GroupingKey(Arc::default())
+    }
+
     /// From text that is already canonical: an object with scalar members and no white space between tokens.
     pub fn from_canonical_json(json: impl Into<Arc<str>>) -> Self {
         GroupingKey(json.into())
@@ -74,14 +79,37 @@ impl GroupingKey {
         members.into_iter().map(|(name, value)| (name, text(value))).collect()
     }
 
+    /// The key of the fields for which `keep` says so, in the same order, with their values as they are.
+    pub fn of_fields(&self, mut keep: impl FnMut(&str) -> bool) -> GroupingKey {
+        let members = serde_json::from_str::<Members>(&self.0).map_or_else(|_| Vec::new(), |members| members.0);
+        let mut json = String::from("{");
+        for (name, value) in members.into_iter().filter(|(name, _)| keep(name)) {
+            if json.len() > 1 {
+                json.push(',');
+            }
+            push_json_string(&mut json, &name);
+            json.push(':');
+            json.push_str(&value.to_string());
+        }
+        json.push('}');
+        GroupingKey(json.into())
+    }
+
     /// The key group: 64-bit FNV-1a of the text, folded, modulo [`KEY_GROUPS`]. It is part of the checkpoint format.
     pub fn key_group(&self) -> KeyGroup {
-        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-        for byte in self.0.as_bytes() {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        let hash = self.fnv();
         KeyGroup((((hash >> 32) ^ hash) % u64::from(KEY_GROUPS)) as u32)
     }
+
+    /// 64-bit FNV-1a of the text: the same in every run and build.
+    pub(crate) fn fnv(&self) -> u64 {
+        fnv(self.0.as_bytes())
+    }
+}
+
+/// 64-bit FNV-1a.
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// The members of an object in the order in which they are written.

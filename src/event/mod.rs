@@ -24,6 +24,7 @@ pub use decode::{BadRecord, Decoded, Decoder, FieldIndex, RowScratch};
 pub use feedback::FeedbackEvent;
 pub use ids::{DefinitionIndex, DefinitionSet, Offset, PartitionName, WorkerIndex};
 pub use json::JsonDecoder;
+pub(crate) use key::fnv;
 pub use key::{GroupingKey, KEY_GROUPS, KeyGroup};
 pub use public::{EventMetadata, EventTimestamp, ProcessorEvent};
 pub use reason::Reason;

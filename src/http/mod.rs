@@ -13,6 +13,7 @@ mod lateness;
 mod limits;
 mod pages;
 mod status_page;
+mod views;
 
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::metrics::{Phase, ProcessorMetrics, StatusBoard};

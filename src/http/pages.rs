@@ -1,22 +1,23 @@
 //! The routes, and what each answers.
 
-use super::{frontiers, lateness, status_page};
+use super::{frontiers, lateness, status_page, views};
 use crate::metrics::{
     HealthLevel, ProcessorMetrics, Snapshot, StatusBoard, export_snapshot, health, observe, readiness,
 };
 use crate::time::EventTime;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use serde_json::json;
 
 /// The pages, by path, with a line about each.
-pub(super) const PAGES: [(&str, &str); 6] = [
+pub(super) const PAGES: [(&str, &str); 7] = [
     ("/status", "the run at a glance"),
     ("/frontiers", "how far each operator and partition is, and who holds the frontier back (JSON)"),
     ("/lateness", "how far events were out of order, and which max_out_of_orderness would do (JSON)"),
+    ("/views", "the views over results; /views/NAME is the content of one (JSON)"),
     ("/metrics", "counters for Prometheus"),
     ("/health", "whether the run is well (JSON)"),
     ("/ready", "whether events flow (JSON)"),
@@ -40,6 +41,8 @@ pub(super) fn router(metrics: ProcessorMetrics, board: StatusBoard) -> Router {
         .route("/status", get(status))
         .route("/frontiers", get(frontiers))
         .route("/lateness", get(lateness_page))
+        .route("/views", get(views_page))
+        .route("/views/{name}", get(view_page))
         .route("/metrics", get(metrics_page))
         .route("/health", get(health_page))
         .route("/ready", get(ready))
@@ -65,6 +68,22 @@ async fn frontiers(State(shared): State<Shared>) -> Response {
 async fn lateness_page(State(shared): State<Shared>) -> Response {
     let (snapshot, now) = shared.look();
     fresh(Json(lateness::document(&snapshot, now)))
+}
+
+async fn views_page(State(shared): State<Shared>) -> Response {
+    fresh(Json(views::list(&shared.board.views())))
+}
+
+async fn view_page(State(shared): State<Shared>, Path(name): Path<String>) -> Response {
+    let board = shared.board.views();
+    match board.find(&name) {
+        Some(shown) => fresh(Json(views::content(&shown))),
+        None => {
+            let names: Vec<_> = board.list().into_iter().map(|(shown, _)| shown.name.to_string()).collect();
+            let answer = json!({"error": format!("there is no view {name}"), "views": names});
+            (StatusCode::NOT_FOUND, fresh(Json(answer))).into_response()
+        }
+    }
 }
 
 async fn metrics_page(State(shared): State<Shared>) -> Response {

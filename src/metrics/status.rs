@@ -11,6 +11,7 @@ use super::snapshot::{
 use crate::event::{PartitionName, WorkerIndex};
 use crate::time::disorder::Disorder;
 use crate::time::{EventTime, Time};
+use crate::view::ViewBoard;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,6 +37,7 @@ struct State {
     checkpoints: Option<CheckpointStatus>,
     last_events_at: Option<EventTime>,
     peers: BTreeMap<usize, PeerNews>,
+    views: ViewBoard,
 }
 
 impl Default for StatusBoard {
@@ -66,6 +68,7 @@ impl StatusBoard {
                 checkpoints: None,
                 last_events_at: None,
                 peers: BTreeMap::new(),
+                views: ViewBoard::default(),
             })),
         }
     }
@@ -91,6 +94,16 @@ impl StatusBoard {
     /// frontier back.
     pub fn set_idle_timeout(&self, timeout: Option<Duration>) {
         self.state().idle_timeout = Some(timeout);
+    }
+
+    /// Says what the run's views are; their content is read from there.
+    pub fn set_views(&self, views: ViewBoard) {
+        self.state().views = views;
+    }
+
+    /// The run's views.
+    pub fn views(&self) -> ViewBoard {
+        self.state().views.clone()
     }
 
     /// Says what the rules of time are, for the pages to explain things with.

@@ -4,6 +4,7 @@ use super::Pipeline;
 use super::input::{MakeDecoder, MemoryInput, PayloadInput};
 use super::mapping::{Mapping, ReadJson, read_json};
 use super::named_windows::NamedWindows;
+use super::views::ViewSpec;
 use crate::aggregate::AggregatePlan;
 use crate::checkpoint::StartOptions;
 use crate::config::{ConsumerConfig, Delivery, ErrorPolicy, FileMode, ProcessorConfig, SourceConfig, StateBackendKind};
@@ -68,6 +69,8 @@ pub fn create_pipeline<T: Send + 'static>() -> PipelineBuilder<T> {
         mapping: Mapping::initial(),
         sinks: Vec::new(),
         named: Vec::new(),
+        views: Vec::new(),
+        sinks_of_all: 0,
         triggers: Triggers::default(),
         triggers_of_each: Vec::new(),
         late: None,
@@ -92,8 +95,11 @@ pub struct PipelineBuilder<T> {
     pub(super) config: ProcessorConfig,
     origin: Option<Origin<T>>,
     mapping: Mapping<T>,
-    sinks: Vec<SinkSpec>,
+    pub(super) sinks: Vec<SinkSpec>,
     pub(super) named: Vec<NamedWindows>,
+    pub(super) views: Vec<ViewSpec>,
+    /// How many sinks are those of all windows.
+    pub(super) sinks_of_all: usize,
     pub(super) triggers: Triggers,
     /// Those of each window definition.
     triggers_of_each: Vec<Triggers>,
@@ -312,7 +318,9 @@ impl<T: Send + 'static> PipelineBuilder<T> {
     /// [`ProcessorError::Config`] with a line for each mistake; [`ProcessorError::Unsupported`] for what this version does not
     /// do.
     pub fn build(mut self) -> ProcessorResult<Pipeline> {
+        self.sinks_of_all = self.sinks.len();
         self.define();
+        self.define_views();
         self.place_state();
         self.check();
         let plans = self.plans();

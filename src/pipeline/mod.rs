@@ -66,7 +66,9 @@ mod mapping;
 mod named_windows;
 mod run;
 mod settings;
+mod views;
 
 pub use builder::{PipelineBuilder, create_pipeline};
 pub use named_windows::NamedWindows;
 pub use run::{Pipeline, ShutdownHandle};
+pub use views::ViewSpec;

@@ -24,6 +24,8 @@ use crate::metrics::{CheckpointMetrics, ProcessorMetrics, StatusBoard};
 use crate::sink::{Generation, RoutedSink, Shard, SideOutputs, SinkEpochs, SinkHub};
 use crate::source::Resume;
 use crate::time::{Epoch, EventTime};
+use crate::view::keeper::ViewRestore;
+use crate::view::retained::Retained;
 use crate::window::{ColdStore, MemoryLimit, Restore, WindowState};
 use chrono::Utc;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -402,6 +404,16 @@ impl RunCheckpoints {
             }
             Ok(())
         }))
+    }
+
+    /// Fills what the views of a worker of this process retain.
+    pub fn restore_views(&self, local: usize, retained: &mut Retained) -> ProcessorResult<()> {
+        let Some(restored) = &self.restored else { return Ok(()) };
+        let groups = key_groups_of(self.worker(local), self.rules.workers);
+        let mut restore = ViewRestore::default();
+        restored.views(self.definitions, groups, |key, value| restore.take(key, value, retained))?;
+        restore.finish(retained);
+        Ok(())
     }
 
     /// Whether what is restored is shown on the terminal.

@@ -5,6 +5,7 @@ use super::input::{ConfiguredInput, Input};
 use super::observe::{MetricsSinkObserver, sink_statuses};
 use super::opening::OpenCheckpoints;
 use super::threads::Meeting;
+use super::views;
 use super::{Control, Summary, Topology};
 use crate::aggregate::AggregatePlan;
 use crate::checkpoint::{
@@ -18,6 +19,7 @@ use crate::metrics::{Phase, ProcessorMetrics, StatusBoard, TimeRules, spawn_repo
 use crate::sink::{self, ResultSink, RetryPolicy, RoutedSink, SideOutputs, SideSpec, SinkHub, SinkSpec};
 use crate::source::file;
 use crate::source::{IntakeRules, Resume};
+use crate::view::ViewBoard;
 use crate::window::{ClosedBefore, Naming, Triggers, WindowSet, WindowStateSettings, Windowing};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -121,6 +123,8 @@ impl Job {
         sinks: SinkPlan,
     ) -> ProcessorResult<Self> {
         let windowings = Self::check(&config)?;
+        let aggregates: Vec<Vec<Arc<str>>> = plans.iter().map(|plan| plan.names().to_vec()).collect();
+        views::check(&config, &aggregates)?;
         let configured = config.window_definitions().into_iter().zip(windowings).zip(plans);
         let definitions: Vec<Definition> = configured
             .map(|((definition, windowing), plan)| Definition {
@@ -172,10 +176,12 @@ impl Job {
         Self { given_late: Mutex::new(late), given_dead_letter: Mutex::new(dead_letter), ..self }
     }
 
-    /// The definitions whose results the sink at this place takes.
+    /// The definitions whose results the sink at this place takes, and after these the views whose changes it takes.
     fn written_to(&self, place: usize) -> DefinitionSet {
-        let takes = |definition: &Definition| definition.sinks.as_ref().is_none_or(|sinks| sinks.contains(&place));
-        let places = self.definitions.iter().enumerate().filter(|(_, definition)| takes(definition));
+        let of_windows = self.definitions.iter().map(|definition| &definition.sinks);
+        let of_views = self.config.views.iter().map(|view| &view.sinks);
+        let takes = |sinks: &Option<Vec<usize>>| sinks.as_ref().is_none_or(|sinks| sinks.contains(&place));
+        let places = of_windows.chain(of_views).enumerate().filter(|(_, sinks)| takes(sinks));
         places.map(|(place, _)| DefinitionIndex::of(place)).collect()
     }
 
@@ -250,6 +256,7 @@ impl Running {
             max_out_of_orderness: job.config.watermark.max_out_of_orderness,
             close_idle_after: job.config.watermark.close_idle_after,
         });
+        job.board.set_views(ViewBoard::new(job.config.views.iter().map(|config| &config.view)));
         let process = topology.process();
         let meaning = Meaning {
             fingerprint: job.fingerprint(),
@@ -461,17 +468,27 @@ impl Running {
 
     /// What the windows are made of, a definition each.
     pub fn window_states(&self) -> Vec<WindowStateSettings> {
-        let settings = |(place, definition): (usize, &Definition)| WindowStateSettings {
-            definition: DefinitionIndex::of(place),
-            name: definition.name.clone(),
-            windowing: definition.windowing,
-            plan: Arc::clone(&definition.plan),
-            naming: self.job.naming,
-            fields: self.job.fields.clone(),
-            closed: self.job.closed.clone(),
-            triggers: definition.triggers.clone(),
-        };
+        let settings =
+            |(place, definition): (usize, &Definition)| WindowStateSettings {
+                definition: DefinitionIndex::of(place),
+                name: definition.name.clone(),
+                windowing: definition.windowing,
+                plan: Arc::clone(&definition.plan),
+                naming: self.job.naming,
+                fields: self.job.fields.clone(),
+                closed: self.job.closed.clone(),
+                triggers: definition.triggers.clone(),
+                takes_accumulators: self.job.config.views.iter().any(|config| {
+                    config.view.definition == DefinitionIndex::of(place) && config.view.reads_accumulators()
+                }),
+            };
         self.job.definitions.iter().enumerate().map(settings).collect()
+    }
+
+    /// What figures of a definition's results are made with.
+    pub(super) fn figures_of(&self, definition: DefinitionIndex) -> (Arc<AggregatePlan>, Naming, Vec<Arc<str>>) {
+        let plan = &self.job.definitions[usize::from(definition.0)].plan;
+        (Arc::clone(plan), self.job.naming, self.job.fields.clone())
     }
 
     /// Whether windows of any definition emit before their end.

@@ -20,6 +20,7 @@ mod restoring;
 mod summary;
 mod threads;
 mod topology;
+mod views;
 mod worker;
 
 pub use control::Control;

@@ -4,7 +4,9 @@ use super::input::InputContext;
 use super::job::Running;
 use super::observe::{SinkWatch, SourceWatch, Tally, WindowWatch};
 use super::summary::Summary;
+use super::views;
 use crate::checkpoint::WorkerEpochs;
+use crate::dataflows::views::ViewParts;
 use crate::dataflows::windowed_aggregates::{Parts, build};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{Decoder, WorkerIndex};
@@ -48,7 +50,8 @@ pub fn run(worker: &mut Worker, running: &Running) -> ProcessorResult<Summary> {
         resume: running.resume(),
     })?;
     let share = Share::new(worker, running, index);
-    let parts = share.parts(source, decoder);
+    let views = views::parts(running, share.local, share.epochs.clone())?;
+    let parts = share.parts(source, decoder, views);
     let activator = worker.dataflow::<Time, _, _>(|scope| build(scope, parts));
     // Before this there was nothing to wake.
     let _ = wake.set(activator);
@@ -113,7 +116,7 @@ impl<'a> Share<'a> {
         }
     }
 
-    fn parts(&self, source: Box<dyn Source>, decoder: Box<dyn Decoder>) -> Parts {
+    fn parts(&self, source: Box<dyn Source>, decoder: Box<dyn Decoder>, views: Option<ViewParts>) -> Parts {
         let capacity = (RECORDS_PER_TURN / self.peers).max(64);
         let checkpoints = self.running.checkpoints().zip(self.epochs.clone());
         let intake = Intake::new(decoder, self.index, self.peers, capacity, self.running.intake_rules());
@@ -126,6 +129,7 @@ impl<'a> Share<'a> {
             intake,
             source_settings: self.source_settings(),
             window_settings: self.window_settings(),
+            views,
             sink_settings: self.sink_settings(),
             checkpoint_settings: checkpoints
                 .map(|(checkpoints, epochs)| checkpoints.operator(self.local, epochs, self.running.hub().clone())),

@@ -5,27 +5,24 @@
 //! same window and key, so that a compacted topic keeps the latest revision.
 
 use super::civil::push_time;
-use super::{ResultRow, ResultValue, TimeWindow};
+use super::{ResultOp, ResultRow, ResultValue, TimeWindow, ViewMark};
+use crate::view::ViewOp;
 use std::io::Write;
 
 /// Appends `row` as one JSON object, without a line's end.
 ///
 /// Numbers are the shortest decimals that read back as the same number; a number that JSON cannot write is `null`.
 pub fn encode_result(row: &ResultRow, out: &mut Vec<u8>) {
+    if let Some(view) = &row.view {
+        return encode_change(row, view, out);
+    }
     out.extend_from_slice(b"{\"window\":{");
     push_window(out, row.window, row.window_name.as_deref());
     out.extend_from_slice(b"},\"key\":");
     out.extend_from_slice(row.key.as_json().as_bytes());
-    out.extend_from_slice(b",\"results\":{");
-    for (index, (name, value)) in row.names.iter().zip(&row.values).enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        push_string(out, name);
-        out.push(b':');
-        push_value(out, value);
-    }
-    out.extend_from_slice(b"},\"revision\":");
+    out.extend_from_slice(b",\"results\":");
+    push_figures(out, row);
+    out.extend_from_slice(b",\"revision\":");
     push_integer(out, u64::from(row.revision));
     out.extend_from_slice(b",\"op\":\"");
     out.extend_from_slice(row.op.as_str().as_bytes());
@@ -41,11 +38,52 @@ pub fn encode_result(row: &ResultRow, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"}");
 }
 
-/// Appends the Kafka record key of `row`: `{"key":{...},"start":"...","end":"..."}`.
+/// Appends a change of a view.
+fn encode_change(row: &ResultRow, view: &ViewMark, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"view\":");
+    push_string(out, &view.name);
+    out.extend_from_slice(b",\"window\":{");
+    push_window(out, row.window, row.window_name.as_deref());
+    out.extend_from_slice(b"},\"key\":");
+    out.extend_from_slice(row.key.as_json().as_bytes());
+    out.extend_from_slice(b",\"row\":");
+    push_figures(out, row);
+    out.extend_from_slice(b",\"op\":\"");
+    let op = match row.op {
+        ResultOp::Upsert => ViewOp::Insert,
+        ResultOp::Retract => ViewOp::Delete,
+    };
+    out.extend_from_slice(op.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"frontier\":\"");
+    push_time(out, view.frontier);
+    out.extend_from_slice(b"\"}");
+}
+
+/// Appends names and values.
+fn push_figures(out: &mut Vec<u8>, row: &ResultRow) {
+    out.push(b'{');
+    for (index, (name, value)) in row.names.iter().zip(&row.values).enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        push_string(out, name);
+        out.push(b':');
+        push_value(out, value);
+    }
+    out.push(b'}');
+}
+
+/// Appends the Kafka record key of `row`: `{"key":{...},"start":"...","end":"..."}`; of a view's change, with the view's name first.
 ///
 /// With several window definitions the window's name follows, because two definitions may have windows with the same bounds.
 pub fn encode_record_key(row: &ResultRow, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"key\":");
+    out.push(b'{');
+    if let Some(view) = &row.view {
+        out.extend_from_slice(b"\"view\":");
+        push_string(out, &view.name);
+        out.push(b',');
+    }
+    out.extend_from_slice(b"\"key\":");
     out.extend_from_slice(row.key.as_json().as_bytes());
     out.push(b',');
     push_window(out, row.window, row.window_name.as_deref());
@@ -97,7 +135,7 @@ pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
 pub(super) mod tests {
     use super::*;
     use crate::event::GroupingKey;
-    use crate::sink::{Firing, ResultOp};
+    use crate::sink::Firing;
     use crate::time::EventTime;
     use proptest::prelude::*;
     use std::sync::Arc;
@@ -123,6 +161,8 @@ pub(super) mod tests {
             firing: Firing::OnTime,
             fired_at: time("2026-09-21T14:14:05.120Z"),
             complete: None,
+            accumulators: None,
+            view: None,
         }
     }
 
@@ -182,6 +222,28 @@ pub(super) mod tests {
         assert_eq!(record_key(&row), expected, "the same identity whatever happened to it");
         row.window_name = Some("minute".into());
         assert_eq!(record_key(&row), format!(r#"{},"name":"minute"}}"#, expected.trim_end_matches('}')));
+    }
+
+    #[test]
+    fn a_change_of_a_view_is_written_as_documented() {
+        let mut row = documented_row();
+        row.names = ["rank", "p95"].map(Arc::from).into();
+        row.values = vec![ResultValue::Count(1), ResultValue::Number(139.0)];
+        row.view =
+            Some(ViewMark { name: "slowest".into(), frontier: time("2026-09-21T14:14:30Z"), is_replaced: false });
+        let expected = concat!(
+            r#"{"view":"slowest","window":{"start":"2026-09-21T14:13:00.000Z","end":"2026-09-21T14:14:00.000Z"},"#,
+            r#""key":{"model":"claude-3-opus","region":"us-west-2"},"row":{"rank":1,"p95":139.0},"#,
+            r#""op":"insert","frontier":"2026-09-21T14:14:30.000Z"}"#
+        );
+        assert_eq!(encoded(&row), expected);
+        row.op = ResultOp::Retract;
+        assert_eq!(encoded(&row), expected.replace("insert", "delete"));
+        let expected = concat!(
+            r#"{"view":"slowest","key":{"model":"claude-3-opus","region":"us-west-2"},"#,
+            r#""start":"2026-09-21T14:13:00.000Z","end":"2026-09-21T14:14:00.000Z"}"#
+        );
+        assert_eq!(record_key(&row), expected);
     }
 
     #[test]

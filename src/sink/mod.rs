@@ -43,7 +43,7 @@ pub use file::ProcessIdentity;
 pub use handlers::{DeadLetterSink, LateEventHandler};
 pub use hub::{EpochObserver, HubSummary, RoutedSink, SinkEpochs, SinkHub, SinkState, SinkSummary};
 pub use kafka::{TopicWriter, producer_config};
-pub use result::{Firing, ResultBatch, ResultOp, ResultRow, ResultValue, TimeWindow};
+pub use result::{Firing, ResultBatch, ResultOp, ResultRow, ResultValue, TimeWindow, ViewMark};
 pub use retry::RetryPolicy;
 pub use side::SideRecord;
 pub use side_encode::encode_side_record;

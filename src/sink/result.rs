@@ -2,10 +2,11 @@
 
 use crate::event::{DefinitionIndex, GroupingKey};
 use crate::time::EventTime;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A window's bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TimeWindow {
     /// Inclusive.
     pub start: EventTime,
@@ -90,6 +91,29 @@ pub struct ResultRow {
     pub fired_at: EventTime,
     /// Of an early result: the share of partitions that were past the window's end, 0 to 1.
     pub complete: Option<f64>,
+    /// The encoded accumulators behind the values, where a view reads them. Sinks do not.
+    pub accumulators: Option<Arc<[u8]>>,
+    /// Where it is a change of a view and no window's result: [`ResultOp::Upsert`] is an insertion, [`ResultOp::Retract`] a deletion.
+    pub view: Option<ViewMark>,
+}
+
+/// What a change of a view says beside its row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewMark {
+    /// The view's name.
+    pub name: Arc<str>,
+    /// The frontier at which the change holds.
+    pub frontier: EventTime,
+    /// Of a deletion: whether a row of the same window and key comes in its place. Where the latest is kept by key, such a deletion is
+    /// left out.
+    pub is_replaced: bool,
+}
+
+impl ResultRow {
+    /// Whether nothing is to be written of it where the latest is kept by key.
+    pub fn is_replaced(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| view.is_replaced)
+    }
 }
 
 /// A batch of results of one window definition, shared by the sinks.

@@ -148,6 +148,8 @@ pub struct ResultInfo {
     pub firing: Firing,
     /// Of an early result: the share of partitions that were past the window's end, 0 to 1.
     pub complete: Option<f64>,
+    /// The view of whose content this is a change, and no window's result: what is taken back is deleted from it.
+    pub view: Option<Arc<str>>,
 }
 
 impl ResultInfo {
@@ -157,6 +159,7 @@ impl ResultInfo {
             revision: row.revision,
             firing: row.firing,
             complete: row.complete,
+            view: row.view.as_ref().map(|view| Arc::clone(&view.name)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The dataflow's timestamp: a product of epoch and event time.
 
 use super::EventTime;
+use differential_dataflow::lattice::Lattice;
 use serde::{Deserialize, Serialize};
 use timely::PartialOrder;
 use timely::progress::timestamp::{PathSummary, Refines, Timestamp};
@@ -133,6 +134,19 @@ impl Timestamp for Time {
     }
 }
 
+/// Coordinate by coordinate, as the order is.
+impl Lattice for Time {
+    #[inline]
+    fn join(&self, other: &Self) -> Self {
+        Time { epoch: self.epoch.max(other.epoch), event_time: self.event_time.max(other.event_time) }
+    }
+
+    #[inline]
+    fn meet(&self, other: &Self) -> Self {
+        Time { epoch: self.epoch.min(other.epoch), event_time: self.event_time.min(other.event_time) }
+    }
+}
+
 impl Refines<()> for Time {
     fn to_inner(_: ()) -> Self {
         Time::minimum()
@@ -162,6 +176,18 @@ mod tests {
         for a in &times {
             for b in &times {
                 assert!(!a.less_equal(b) || a <= b, "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn join_and_meet_are_the_least_upper_and_the_greatest_lower_bound() {
+        let times: Vec<Time> =
+            (0..4).flat_map(|e| [-3, 0, 7].map(|t| Time::new(Epoch::new(e), EventTime::from_millis(t)))).collect();
+        for (a, b) in times.iter().flat_map(|a| times.iter().map(move |b| (a, b))) {
+            for c in &times {
+                assert_eq!(a.join(b).less_equal(c), a.less_equal(c) && b.less_equal(c), "{a:?} {b:?} {c:?}");
+                assert_eq!(c.less_equal(&a.meet(b)), c.less_equal(a) && c.less_equal(b), "{a:?} {b:?} {c:?}");
             }
         }
     }

@@ -128,7 +128,9 @@ impl WindowState {
         let Some(pane) = panes.get(id) else { return };
         let (key, fired_at) = (pane.key, panes.turn.now);
         let mut tables = Tables { keys, entries, stores };
-        let mut maker = ResultMaker { window_name: settings.name.as_ref(), names, fields, fields_by_name, counts };
+        let takes_accumulators = settings.takes_accumulators;
+        let window_name = settings.name.as_ref();
+        let mut maker = ResultMaker { window_name, names, fields, fields_by_name, counts, takes_accumulators };
         let complete = Some(panes.turn.completeness.share(window.end));
         let label =
             |revision| Label { window, key, revision, op: ResultOp::Upsert, firing: Firing::Early, fired_at, complete };

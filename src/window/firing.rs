@@ -81,7 +81,9 @@ impl WindowState {
             keys, entries, stores, names, fields, fields_by_name, counts, sliding, slices, settings, panes, ..
         } = self;
         let mut tables = Tables { keys, entries, stores };
-        let mut maker = ResultMaker { window_name: settings.name.as_ref(), names, fields, fields_by_name, counts };
+        let takes_accumulators = settings.takes_accumulators;
+        let window_name = settings.name.as_ref();
+        let mut maker = ResultMaker { window_name, names, fields, fields_by_name, counts, takes_accumulators };
         let label = |window, key, revision| Label {
             window,
             key,

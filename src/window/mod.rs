@@ -38,8 +38,8 @@ pub use assigner::{SessionWindowAssigner, SlidingWindowAssigner, TumblingWindowA
 pub use calendar::{TimeZone, is_calendar_size};
 pub use closed::ClosedBefore;
 pub use cold::{ColdStore, MemoryLimit};
-pub use names::Naming;
-pub use operator::{Restore, WindowOutputs, WindowSettings, WindowTurn, window};
+pub use names::{NameTable, Naming};
+pub use operator::{Restore, WindowOutputs, WindowSettings, WindowTurn, event_time_of, window};
 pub use record::{EntryOf, EntryRecord, PaneOf, PaneRecord, RecordContent, RecordView, WaitingKind, WaitingRecord};
 pub use set::WindowSet;
 pub use state::{Due, WindowCounts, WindowState, WindowStateSettings};

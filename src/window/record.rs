@@ -366,7 +366,9 @@ impl<'a> RecordView<'a> {
             Table::Revision => read_revision(&mut rest, &mut parts)?,
             Table::Pane => read_pane(&mut rest, &mut parts)?,
             Table::Waiting => read_waiting(&mut rest, &mut parts)?,
-            Table::Window | Table::Cut | Table::Outbox => return Err(not_of_windows(key)),
+            Table::Window | Table::Cut | Table::Outbox | Table::Fact | Table::Unclosed | Table::View => {
+                return Err(not_of_windows(key));
+            }
         };
         rest.finish()?;
         if key.key_group() != group {

@@ -196,6 +196,8 @@ impl<'a> Parts<'a> {
             firing,
             fired_at,
             complete,
+            accumulators: None,
+            view: None,
         })
     }
 

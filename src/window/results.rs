@@ -4,9 +4,10 @@ use super::keys::KeySlot;
 use super::names::{NameTable, Naming};
 use super::state::WindowCounts;
 use super::tables::Tables;
-use crate::aggregate::AccumulatorId;
+use crate::aggregate::{AccumulatorId, AccumulatorStore};
 use crate::sink::{Firing, ResultOp, ResultRow, ResultValue, TimeWindow};
 use crate::time::EventTime;
+use crate::view::put_accumulators;
 use std::sync::Arc;
 
 /// What a result says of itself, beside its figures.
@@ -30,6 +31,8 @@ pub(super) struct ResultMaker<'a> {
     /// The indices of the fields, by name.
     pub fields_by_name: &'a [usize],
     pub counts: &'a mut WindowCounts,
+    /// Whether results take their accumulators along.
+    pub takes_accumulators: bool,
 }
 
 impl ResultMaker<'_> {
@@ -55,6 +58,7 @@ impl ResultMaker<'_> {
         for field in &shown {
             stores[*field].result(id, &mut values);
         }
+        let accumulators = (self.takes_accumulators && op == ResultOp::Upsert).then(|| self.accumulators(id, stores));
         ResultRow {
             window,
             window_name: self.window_name.cloned(),
@@ -66,6 +70,24 @@ impl ResultMaker<'_> {
             firing,
             fired_at,
             complete,
+            accumulators,
+            view: None,
+        }
+    }
+
+    /// The accumulators of the fields that have values.
+    fn accumulators(&self, id: AccumulatorId, stores: &[AccumulatorStore]) -> Arc<[u8]> {
+        let of_field = |field: &usize| (&*self.fields[*field], &stores[*field], id);
+        let present: Vec<_> =
+            self.fields_by_name.iter().filter(|field| stores[**field].count(id) > 0).map(of_field).collect();
+        let mut encoded = Vec::new();
+        match put_accumulators(present.into_iter(), &mut encoded) {
+            Ok(()) => encoded.into(),
+            Err(error) => {
+                // Nothing is no list of accumulators: whoever reads it ends the run.
+                tracing::error!(target: "view", "a result's accumulators cannot be written: {error}");
+                Arc::default()
+            }
         }
     }
 }

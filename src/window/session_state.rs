@@ -228,7 +228,9 @@ impl WindowState {
         let Self { sessions, keys, entries, stores, names, fields, fields_by_name, counts, settings, panes, .. } = self;
         let table = &mut sessions.as_mut().expect("these are windows of sessions").table;
         let mut tables = Tables { keys, entries, stores };
-        let mut maker = ResultMaker { window_name: settings.name.as_ref(), names, fields, fields_by_name, counts };
+        let takes_accumulators = settings.takes_accumulators;
+        let window_name = settings.name.as_ref();
+        let mut maker = ResultMaker { window_name, names, fields, fields_by_name, counts, takes_accumulators };
         let (key, fired_at) = (row.key, changed.fired_at);
         let placement = table.rule.place(table.of(key), row.time);
         let involved = match placement {

@@ -51,6 +51,8 @@ pub struct WindowStateSettings {
     pub closed: ClosedBefore,
     /// What makes windows emit before their end.
     pub triggers: Triggers,
+    /// Whether results take their accumulators along, for views.
+    pub takes_accumulators: bool,
 }
 
 /// Something that the frontier has made due.

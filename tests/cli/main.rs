@@ -30,3 +30,4 @@ mod sample;
 mod stopping;
 mod terminal;
 mod validate;
+mod views;

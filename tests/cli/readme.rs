@@ -118,7 +118,7 @@ fn check_usage(place: &Place, block: &Block) {
             }
             let subcommand = words
                 .get(program + 1)
-                .filter(|word| ["run", "validate", "generate", "late-report", "checkpoints"].contains(word));
+                .filter(|word| ["run", "validate", "generate", "late-report", "checkpoints", "views"].contains(word));
             let help = place.run(&[subcommand.copied().unwrap_or("run"), "--help"]).out;
             for option in words[program..].iter().filter(|word| word.starts_with('-') && **word != "--") {
                 let mut known = help.split([' ', ',', '\n', '=', '[', ']']);
@@ -202,7 +202,8 @@ fn the_results_that_the_readme_shows_are_those_of_its_commands() {
 }
 
 /// The absolute paths that may be in the README: the program's pages, and where it is installed.
-const PAGES: [&str; 6] = ["/frontiers", "/health", "/lateness", "/metrics", "/ready", "/status"];
+const PAGES: [&str; 8] =
+    ["/frontiers", "/health", "/lateness", "/metrics", "/ready", "/status", "/views", "/views/NAME"];
 const INSTALLED: [&str; 6] = [
     "/etc/optimizer/",
     "/var/lib/optimizer/",

@@ -23,5 +23,6 @@ mod source;
 mod stopping;
 mod takeover;
 mod transactions;
+mod views;
 mod windows;
 mod workers;

@@ -46,6 +46,8 @@ fn row(model: u64, minute: i64, revision: u32, op: ResultOp) -> ResultRow {
         firing: if revision == 0 { Firing::OnTime } else { Firing::Late },
         fired_at: at(minute + 2),
         complete: None,
+        accumulators: None,
+        view: None,
     }
 }
 

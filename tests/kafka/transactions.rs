@@ -178,6 +178,8 @@ fn row(count: u64) -> ResultRow {
         firing: Firing::OnTime,
         fired_at: at(2),
         complete: None,
+        accumulators: None,
+        view: None,
     }
 }
 

@@ -121,6 +121,7 @@ fn windows() -> Vec<WindowState> {
             fields: ["latency_ms", "cost_usd"].map(Arc::from).into(),
             closed: ClosedBefore::default(),
             triggers: Triggers::of(&definition.windows.trigger),
+            takes_accumulators: false,
             name: definition.name,
         });
         state.track_changes();

@@ -142,6 +142,7 @@ impl JobPlan {
             fields: fields.iter().map(|field| Arc::from(*field)).collect(),
             closed: ClosedBefore::default(),
             triggers,
+            takes_accumulators: false,
         }
     }
 

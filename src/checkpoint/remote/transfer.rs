@@ -130,6 +130,7 @@ pub fn in_parallel<T: Sync, E: Send>(
             }
         }
     };
+    // A panic of any of them becomes one of this thread, when they have ended.
     std::thread::scope(|scope| {
         for _ in 1..bound.min(items.len()) {
             scope.spawn(one_thread);

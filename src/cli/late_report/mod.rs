@@ -3,7 +3,7 @@
 //! The model: the processes of a job are asked for `/lateness`; what they counted is added up, and the same arithmetic that
 //! makes the page makes the report.
 
-mod page;
+pub(super) mod page;
 mod table;
 
 use super::arguments::LateReportOptions;
@@ -39,7 +39,7 @@ fn bound(text: &str) -> ProcessorResult<Span> {
 }
 
 /// Where the job of a configuration shows its pages.
-fn configured(path: &Path) -> ProcessorResult<String> {
+pub(super) fn configured(path: &Path) -> ProcessorResult<String> {
     let metrics = config::load(path, config::environment())?.config.metrics;
     let nowhere =
         |why: &str| Err(ProcessorError::Runtime(format!("{}: {why}, so there is no page to ask for", path.display())));

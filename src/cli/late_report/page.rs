@@ -57,6 +57,12 @@ pub fn base_url(text: &str) -> ProcessorResult<String> {
 
 /// Asks the processor at `http://host:port`.
 pub fn ask(base: &str) -> ProcessorResult<Page> {
+    let body = get(base, "/lateness")?;
+    read(&body).map_err(|problem| no_page(base, "/lateness", &problem))
+}
+
+/// The body of a page of the processor at `http://host:port`.
+pub fn get(base: &str, path: &str) -> ProcessorResult<Vec<u8>> {
     let agent: ureq::Agent =
         ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into();
     let silent = |error: &dyn std::fmt::Display| {
@@ -64,18 +70,18 @@ pub fn ask(base: &str) -> ProcessorResult<Page> {
             "no processor answers on {base}: {error}; is one running, and is this its metrics.listen?"
         ))
     };
-    let mut response = agent.get(format!("{base}/lateness")).call().map_err(|error| silent(&error))?;
+    let mut response = agent.get(format!("{base}{path}")).call().map_err(|error| silent(&error))?;
     let status = response.status();
     let body = response.body_mut().with_config().limit(LARGEST).read_to_vec().map_err(|error| silent(&error))?;
     if !status.is_success() {
-        return Err(no_page(base, &format!("it answers with {status}")));
+        return Err(no_page(base, path, &format!("it answers with {status}")));
     }
-    read(&body).map_err(|problem| no_page(base, &problem))
+    Ok(body)
 }
 
-fn no_page(base: &str, problem: &str) -> ProcessorError {
+fn no_page(base: &str, path: &str, problem: &str) -> ProcessorError {
     ProcessorError::Runtime(format!(
-        "{base}/lateness is not a page of this processor: {problem}; something else may listen there, or another version"
+        "{base}{path} is not a page of this processor: {problem}; something else may listen there, or another version"
     ))
 }
 

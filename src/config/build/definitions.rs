@@ -154,7 +154,7 @@ fn reject_foreign(reader: &mut Reader, item: &Section<'_>, kind: Kind) {
 }
 
 /// Reads a definition's own sinks. Returns their places among all; one that is there already is shared.
-fn own_sinks(reader: &mut Reader, item: &Section<'_>, all: &mut Vec<Placed<SinkConfig>>) -> Vec<usize> {
+pub(super) fn own_sinks(reader: &mut Reader, item: &Section<'_>, all: &mut Vec<Placed<SinkConfig>>) -> Vec<usize> {
     let mut places = Vec::new();
     for sink in output::sinks(reader, item, false) {
         let known = all.iter().position(|other| output::same(&other.output, &sink.output));

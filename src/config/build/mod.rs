@@ -9,6 +9,7 @@ mod output;
 mod service;
 mod source;
 mod state;
+mod views;
 mod windows;
 
 use super::model::ProcessorConfig;
@@ -50,7 +51,10 @@ pub(super) fn build(reader: &mut Reader, root: &Node) -> ProcessorConfig {
     };
     let dead_letter_topic = kafka.dead_letter_topic(consumer.as_ref(), &job);
     let (error_handling, dead_letter) = output::error_handling(reader, root, dead_letter_topic);
-    let (windows, definitions, sinks) = definitions::build(reader, root, &aggregation, kafka.producer_written());
+    let (windows, definitions, mut sinks) = definitions::build(reader, root, &aggregation, kafka.producer_written());
+    let sinks_of_windows: Vec<usize> = (0..sinks.len()).collect();
+    let views =
+        views::build(reader, root, &views::Around::new(&event, &windows, &definitions, &aggregation), &mut sinks);
     output::check_modes(reader, &sinks, &source);
     state::check(reader, &state, &delivery, &source, &sinks);
     let late = output::late(reader, root);
@@ -78,7 +82,9 @@ pub(super) fn build(reader: &mut Reader, root: &Node) -> ProcessorConfig {
         aggregation,
         error_handling,
         producer,
+        sinks_of_windows: (sinks.len() > sinks_of_windows.len()).then_some(sinks_of_windows),
         sinks: sinks.into_iter().map(|sink| sink.output).collect(),
+        views,
         late_sink: late.map(|late| late.output),
         delivery: delivery.value,
         metrics,

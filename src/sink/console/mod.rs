@@ -96,7 +96,11 @@ impl<W: Write + Send> ResultSink for ConsoleResults<W> {
     }
 
     fn write(&mut self, rows: &[ResultRow]) -> ProcessorResult<()> {
-        self.board.take(rows);
+        // It is a table of results; views have another.
+        match rows.first().is_some_and(|row| row.view.is_some()) {
+            true => {}
+            false => self.board.take(rows),
+        }
         Ok(())
     }
 

@@ -40,7 +40,7 @@ impl ResultSink for KafkaResults {
     }
 
     fn write(&mut self, rows: &[ResultRow]) -> ProcessorResult<()> {
-        for row in rows {
+        for row in rows.iter().filter(|row| !row.is_replaced()) {
             self.delivery.push(record(row, &self.headers));
         }
         Ok(())

@@ -19,7 +19,8 @@ impl WindowOperator {
         // Whoever looks at event times alone is not held up.
         if let Some(holds) = &mut self.holds_epoch
             && event_time > holds.time().event_time()
-            && event_time < EventTime::MAX
+            // At the end of the input too: what was fired last is complete when nothing is due any more.
+            && (event_time < EventTime::MAX || self.states.iter_mut().all(|state| state.next_due(event_time).is_none()))
         {
             holds.downgrade(&Time::new(holds.time().epoch(), event_time));
         }

@@ -44,6 +44,8 @@ const RESULTS_PER_TURN: usize = 4096;
 /// How long the operator sleeps while the sinks are behind and nothing else wakes it.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(2);
 
+/// How long it waits for all workers to be through with an epoch before it looks again, while batches wait for that.
+const STASH_PAUSE: Duration = Duration::from_millis(2);
 /// How long it waits for results to be written before it looks again which rows are still needed.
 const WRITTEN_PAUSE: Duration = Duration::from_millis(50);
 
@@ -351,8 +353,12 @@ impl WindowOperator {
     /// a few in a turn. Those of one sender are in their order; of different senders, one may be in the next epoch already when
     /// another is not.
     fn let_in_stash(&mut self) {
-        if self.stash.is_empty() || !self.all_are_in_this_epoch() {
+        if self.stash.is_empty() {
             return;
+        }
+        if !self.all_are_in_this_epoch() {
+            // Nobody says when they are: what comes after the windows, views among it, may be through a while later than they.
+            return self.activator.activate_after(STASH_PAUSE);
         }
         let mut left = if self.writing.is_some() { STASHED_ROWS_PER_TURN } else { usize::MAX };
         for mut stashed in std::mem::take(&mut self.stash) {

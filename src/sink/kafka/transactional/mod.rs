@@ -272,7 +272,7 @@ impl ResultSink for TransactionalResults {
     }
 
     fn write(&mut self, rows: &[ResultRow]) -> ProcessorResult<()> {
-        for row in rows {
+        for row in rows.iter().filter(|row| !row.is_replaced()) {
             self.key.clear();
             self.value.clear();
             let is_tombstone = !encode_record(row, &mut self.key, &mut self.value);

@@ -26,6 +26,27 @@ fn row(count: u64) -> ResultRow {
 }
 
 #[test]
+fn a_row_that_replaces_another_comes_without_a_tombstone() {
+    let of_view = |op: ResultOp, count: u64, is_replaced: bool| {
+        let mark = crate::sink::ViewMark { name: "slowest".into(), frontier: row(1).fired_at, is_replaced };
+        ResultRow { op, view: Some(mark), ..row(count) }
+    };
+    let rows = [
+        of_view(ResultOp::Retract, 1, true),
+        of_view(ResultOp::Upsert, 2, false),
+        of_view(ResultOp::Retract, 3, false),
+    ];
+    let mut sink = sink();
+    sink.write(&rows).unwrap();
+    let mut chunk = sink.prepare(Epoch::new(1)).unwrap().outbox.remove(0);
+    Origin { generation: Generation(1), run: RunId(1), after: None }.put_into(&mut chunk);
+    let records = Chunk::read(&chunk).unwrap().records;
+    let values: Vec<bool> = records.iter().map(|(_, value)| value.is_some()).collect();
+    assert_eq!(values, [true, false], "the new row, and the deletion of one that nothing replaces");
+    assert!(records.iter().all(|(key, _)| key.starts_with(br#"{"view":"slowest","key":{"#)));
+}
+
+#[test]
 fn chunks_hold_the_records_that_are_sent_and_are_the_same_each_time() {
     let mut retracted = row(2);
     retracted.op = ResultOp::Retract;

@@ -1,0 +1,161 @@
+//! Aggregates over fewer key fields, from the accumulators behind the results.
+//!
+//! The model: with a result travel its accumulators, one a value field; those of a group are merged, and the figures are read from
+//! what comes out. Accumulators are exact and do not depend on the order of merging (see [`crate::aggregate`]), so a rollup's
+//! percentiles and deviations are those of all events of the group, as if windows had been kept for it. Nothing can be taken out of
+//! an accumulator, so a changed member has its bucket of the group merged again, and the few levels above (see
+//! [`super::tournament`]).
+
+use super::{Fact, Figure, ViewRow};
+use crate::aggregate::{AccumulatorId, AccumulatorStore, AggregatePlan, Reader, put_varint};
+use crate::error::{ProcessorError, ProcessorResult};
+use crate::event::GroupingKey;
+use crate::sink::{ResultValue, TimeWindow};
+use crate::window::{NameTable, Naming};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What a rollup keeps apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollup {
+    /// The key fields that stay; none: everything in one group.
+    pub by: Vec<Arc<str>>,
+}
+
+impl Rollup {
+    /// The group of a result.
+    pub fn group(&self, fact: &Fact) -> (TimeWindow, GroupingKey) {
+        (fact.window, fact.key.of_fields(|name| self.by.iter().any(|by| &**by == name)))
+    }
+}
+
+/// Appends the accumulators of a result, each with the name of its field.
+pub fn put_accumulators<'a>(
+    parts: impl ExactSizeIterator<Item = (&'a str, &'a AccumulatorStore, AccumulatorId)>,
+    out: &mut Vec<u8>,
+) -> ProcessorResult<()> {
+    put_varint(out, parts.len() as u64);
+    let mut encoded = Vec::new();
+    for (field, store, id) in parts {
+        encoded.clear();
+        store.encode(id, &mut encoded)?;
+        for bytes in [field.as_bytes(), &encoded] {
+            put_varint(out, bytes.len() as u64);
+            out.extend_from_slice(bytes);
+        }
+    }
+    Ok(())
+}
+
+/// What figures are made with.
+#[derive(Clone)]
+pub struct Figures {
+    /// The aggregates.
+    pub plan: Arc<AggregatePlan>,
+    /// How results are named.
+    pub naming: Naming,
+    /// The value fields that every result shows.
+    pub fields: Vec<Arc<str>>,
+    /// Told of accumulators that cannot be merged: the run must end.
+    pub fail: Rc<dyn Fn(ProcessorError)>,
+}
+
+/// The names of figures.
+type Names = Arc<[Arc<str>]>;
+
+/// The accumulators of a group, by field.
+type Merged<'a> = BTreeMap<&'a str, (AccumulatorStore, AccumulatorId)>;
+
+/// Merges accumulators and makes figures of them.
+pub struct Merger {
+    figures: Figures,
+    /// The names of figures, by the fields that a row shows.
+    names: RefCell<BTreeMap<Vec<Arc<str>>, Names>>,
+}
+
+impl Merger {
+    /// One that makes figures so.
+    pub fn new(figures: Figures) -> Self {
+        Self { figures, names: RefCell::default() }
+    }
+
+    /// The accumulators of all of these.
+    pub fn merge(&self, parts: &[&Arc<[u8]>]) -> Arc<[u8]> {
+        if let [only] = parts {
+            return Arc::clone(only);
+        }
+        let merged = self.merged(parts).and_then(|merged| {
+            let mut out = Vec::new();
+            put_accumulators(merged.iter().map(|(field, (store, id))| (*field, store, *id)), &mut out)?;
+            Ok(out.into())
+        });
+        merged.unwrap_or_else(|error| {
+            (self.figures.fail)(error);
+            Arc::default()
+        })
+    }
+
+    fn merged<'a>(&self, parts: &[&'a Arc<[u8]>]) -> ProcessorResult<Merged<'a>> {
+        let mut merged = Merged::new();
+        for part in parts {
+            let mut reader = Reader::of("the accumulators of a result", part);
+            for _ in 0..reader.varint()? {
+                let name = reader.prefixed()?;
+                let field = std::str::from_utf8(name).map_err(|_| reader.error("a field's name that is no text"))?;
+                let bytes = reader.prefixed()?;
+                match merged.get_mut(field) {
+                    Some((store, all)) => {
+                        let one = store.decode(bytes)?;
+                        store.merge(*all, one);
+                        store.remove(one);
+                    }
+                    None => {
+                        let mut store = AccumulatorStore::new(Arc::clone(&self.figures.plan));
+                        let id = store.decode(bytes)?;
+                        merged.insert(field, (store, id));
+                    }
+                }
+            }
+            reader.finish()?;
+        }
+        Ok(merged)
+    }
+
+    /// The row of a group with these accumulators.
+    pub fn row(&self, window: TimeWindow, key: GroupingKey, accumulators: &Arc<[u8]>) -> ViewRow {
+        let (names, figures) = self.figures_of(accumulators).unwrap_or_else(|error| {
+            (self.figures.fail)(error);
+            (Arc::default(), Vec::new())
+        });
+        ViewRow { window, key, names, figures: figures.into() }
+    }
+
+    fn figures_of(&self, accumulators: &Arc<[u8]>) -> ProcessorResult<(Names, Vec<Figure>)> {
+        let merged = self.merged(&[accumulators])?;
+        let fields: Vec<Arc<str>> = match self.figures.naming {
+            Naming::Bare | Naming::Qualified => self.figures.fields.clone(),
+            Naming::AsTheyCome => merged.keys().map(|field| Arc::from(*field)).collect(),
+        };
+        let mut values: Vec<ResultValue> = Vec::new();
+        let mut empty = AccumulatorStore::new(Arc::clone(&self.figures.plan));
+        let nothing = empty.create();
+        for field in &fields {
+            match merged.get(&**field) {
+                Some((store, id)) => store.result(*id, &mut values),
+                None => empty.result(nothing, &mut values),
+            }
+        }
+        let figures = values.iter().map(Figure::from).collect();
+        Ok((self.names_of(fields), figures))
+    }
+
+    fn names_of(&self, fields: Vec<Arc<str>>) -> Names {
+        let make = |fields: &Vec<Arc<str>>| {
+            let shown: Vec<usize> = (0..fields.len()).collect();
+            NameTable::new(self.figures.naming, self.figures.plan.names().to_vec()).names(&shown, fields)
+        };
+        Arc::clone(self.names.borrow_mut().entry(fields).or_insert_with_key(make))
+    }
+}
