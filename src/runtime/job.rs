@@ -217,7 +217,11 @@ impl Job {
         let (board, control) = (self.board.clone(), self.control.clone());
         let outcome = Running::start(self, topology).and_then(|running| match running {
             Some(running) => running.finish(topology, started),
-            None => Ok(Summary { elapsed: started.elapsed(), ..Summary::default() }),
+            // What went wrong while the processes looked for each other ends the waiting as a stop does.
+            None => match control.take_failure() {
+                Some(failure) => Err(failure),
+                None => Ok(Summary { elapsed: started.elapsed(), ..Summary::default() }),
+            },
         });
         match &outcome {
             Ok(_) => board.set_phase(Phase::Finished),

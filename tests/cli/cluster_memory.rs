@@ -300,9 +300,11 @@ mod slow_sink {
         place.write("c.yaml", yaml(buffer_size, 1, "[{type: stdout}]"));
         let mut processes = start(place, PROCESSES);
         let [first, second] = [0, 1].map(|process| processes[process].child.stdout.take().expect("piped"));
-        let (_pausing, go_on_first, first) = read_slowly(first, 0);
+        let (warm, go_on_first, first) = read_slowly(first, READ_AT_FIRST / 2);
         go_on_first.send(()).expect("it reads");
         let (pausing, go_on, second) = read_slowly(second, READ_AT_FIRST);
+        // What a process at work needs anyway both have by then.
+        warm.recv_timeout(PATIENCE).expect("results come");
         pausing.recv_timeout(PATIENCE).expect("results come");
         let before = usual.map_or_else(|| processes.iter().map(peak).collect(), <[u64]>::to_vec);
         let (mut last, mut since) = (vec![0.0; PROCESSES], Instant::now());
