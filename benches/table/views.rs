@@ -167,14 +167,19 @@ impl<'a> Views<'a> {
         self.input.activate().session(&self.capability).give(ResultBatch::new(DefinitionIndex::of(0), rows));
     }
 
-    /// Returns when what was sent before this time is closed and, a moment of event time later, has come out.
-    fn settle(&mut self, millis: i64) {
-        for millis in [millis, millis + 1] {
-            let time = Time::new(Epoch::FIRST, EventTime::from_millis(millis));
-            self.capability.downgrade(&time);
-            while self.probe.less_than(&time) {
-                self.worker.step();
-            }
+    /// What is sent from now on is sent at this time.
+    fn move_to(&mut self, millis: i64) {
+        let time = Time::new(Epoch::FIRST, EventTime::from_millis(millis));
+        self.capability.downgrade(&time);
+        while self.probe.less_than(&time) {
+            self.worker.step();
+        }
+    }
+
+    /// Returns when what was sent is closed and, a moment of event time later, has come out.
+    fn settle(&mut self) {
+        for _ in 0..2 {
+            self.move_to(self.capability.time().event_time().as_millis() + 1);
         }
     }
 
@@ -206,11 +211,11 @@ fn measured(kind: &ViewKind, keys: u64) -> Measured {
     timely::execute_directly(move |worker| {
         let plan = AggregatePlan::everything();
         let mut views = Views::new(worker, &view, &plan);
-        views.settle(STEP);
+        views.move_to(STEP);
         let all: Vec<ResultRow> = (0..keys).map(|key| row(&plan, 1, key, 0)).collect();
         views.send(all);
         let before = cpu_time();
-        views.settle(STEP + 1);
+        views.settle();
         let anew = cpu_time() - before;
         let mut changes: Vec<Duration> = Vec::new();
         for step in 1..=STEPS {
@@ -218,7 +223,7 @@ fn measured(kind: &ViewKind, keys: u64) -> Measured {
             let rows = (0..CHANGES).map(|index| row(&plan, 1, revised(index), step)).collect();
             views.send(rows);
             let before = cpu_time();
-            views.settle(STEP + 1 + 2 * step as i64);
+            views.settle();
             changes.push(cpu_time() - before);
         }
         views.end();
@@ -263,10 +268,10 @@ pub fn child(kind: &str) {
         let plan = AggregatePlan::everything();
         let mut views = Views::new(worker, &view, &plan);
         for window in 1..=WINDOWS {
-            views.settle(window * STEP);
+            views.move_to(window * STEP);
             views.send((0..WINDOW_KEYS).map(|key| row(&plan, window, key, 0)).collect());
             // A few that are late.
-            views.settle(window * STEP + 2);
+            views.settle();
             views.send((0..3).map(|key| row(&plan, (window - 5).max(1), key, window as u64)).collect());
             if window == WINDOWS / 10 || window == WINDOWS {
                 println!("{}", resident());
