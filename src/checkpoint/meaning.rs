@@ -267,10 +267,18 @@ mod tests {
             ("windows: {trigger: {every_events: 5}}", "windows"),
             ("aggregation: {relative_error: 0.02}", "aggregation"),
             ("aggregation: {enabled: [count]}", "aggregation"),
+            ("views: [{name: v, type: rollup, keep: []}]", "views.v"),
         ] {
             let (taken, now) = (with(BASE), with(settings));
             let different: Vec<&str> = taken.differences(&now).iter().map(|difference| difference.name).collect();
             assert_eq!(different, [name], "{settings}");
+        }
+        let view = |more: &str| with(&format!("views: [{{name: v, type: leaderboard, by: p95{more}}}]"));
+        assert_eq!(view(""), view(", top: 10, order: largest, retain: 1h, sinks: [{type: file, path: f}]"));
+        for more in [", top: 9", ", order: smallest", ", retain: 2h", ", per: [source]"] {
+            let (taken, now) = (view(""), view(more));
+            let different: Vec<&str> = taken.differences(&now).iter().map(|difference| difference.name).collect();
+            assert_eq!(different, ["views.v"], "{more}");
         }
         let definitions = |text: &str| with(&format!("windows: {{definitions: [{text}]}}"));
         let (a, b) = ("{name: a, type: tumbling, size: 1m}", "{name: b, type: session, gap: 1m}");

@@ -11,6 +11,7 @@ use super::text::{print, push_columns};
 use crate::error::{ExitCode, ProcessorError, ProcessorResult};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 /// How often a table is drawn anew.
@@ -29,8 +30,13 @@ pub fn views(options: &ViewsOptions) -> ProcessorResult<ExitCode> {
         if !options.watch {
             return print(&text);
         }
-        print(&format!("{CLEAR}{text}"))?;
-        std::thread::sleep(EVERY);
+        let mut out = std::io::stdout().lock();
+        match out.write_all(format!("{CLEAR}{text}").as_bytes()).and_then(|()| out.flush()) {
+            Ok(()) => std::thread::sleep(EVERY),
+            // A reader that has seen enough is no failure.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::Done),
+            Err(error) => return Err(ProcessorError::io("cannot write to standard output", error)),
+        }
     }
 }
 

@@ -10,10 +10,11 @@ use crate::event::{DefinitionIndex, GroupingKey, KeyGroup};
 use crate::sink::{ResultBatch, ResultOp, ResultRow, TimeWindow};
 use crate::time::{Epoch, EventTime, Span, Time};
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry as EntryOfMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Which result: in the order of windows' ends, so that what has expired is at the front.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
     /// The window's end.
     pub end: EventTime,
@@ -83,6 +84,8 @@ pub struct Retained {
     /// By the time at which they were sent, then by their number: the order in which they came.
     waiting: BTreeMap<EventTime, BTreeMap<u64, Waiting>>,
     last_number: u64,
+    /// Where the newest of a window and key waits, of those that wait.
+    newest: HashMap<(DefinitionIndex, Identity), (EventTime, u64)>,
     closed: EventTime,
     dirty: Option<Dirty>,
 }
@@ -96,6 +99,7 @@ impl Retained {
             facts: BTreeMap::new(),
             waiting: BTreeMap::new(),
             last_number: 0,
+            newest: HashMap::new(),
             closed: EventTime::MIN,
             dirty: None,
         }
@@ -152,8 +156,14 @@ impl Retained {
         !batch.rows.is_empty()
     }
 
+    /// Of a window and key the newer is never closed before the older: results for rows that came behind the frontier may have been sent
+    /// at a later time than those that revise them.
     fn wait(&mut self, time: EventTime, waiting: Waiting) {
         self.last_number += 1;
+        let identity = (waiting.definition, Identity::of(waiting.fact.window, &waiting.fact.key));
+        let newest = self.newest.entry(identity).or_insert((time, 0));
+        *newest = (newest.0.max(time), self.last_number);
+        let time = newest.0;
         if let Some(dirty) = &mut self.dirty {
             dirty.waiting.insert(self.last_number, waiting.is_at(time));
         }
@@ -165,8 +175,8 @@ impl Retained {
         self.closed = self.closed.max(frontier);
         let waited = self.take_closed(epoch, frontier);
         self.expire(changes);
-        for waiting in waited.into_values() {
-            self.apply(waiting, changes);
+        for (number, waiting) in waited {
+            self.apply(number, waiting, changes);
         }
     }
 
@@ -209,12 +219,17 @@ impl Retained {
         }
     }
 
-    fn apply(&mut self, waiting: Waiting, changes: &mut Vec<FactChange>) {
+    fn apply(&mut self, number: u64, waiting: Waiting, changes: &mut Vec<FactChange>) {
         let Waiting { definition, fact, is_retraction, .. } = waiting;
+        let identity = Identity::of(fact.window, &fact.key);
+        if let EntryOfMap::Occupied(newest) = self.newest.entry((definition, identity.clone()))
+            && newest.get().1 == number
+        {
+            newest.remove();
+        }
         if fact.window.end < horizon_of(&self.readers, definition) {
             return;
         }
-        let identity = Identity::of(fact.window, &fact.key);
         let new = (!is_retraction).then_some(fact);
         let old = match (self.facts.entry(definition).or_default().entry(identity.clone()), &new) {
             (Entry::Occupied(mut there), Some(new)) => Some(there.insert(new.clone())),
@@ -284,4 +299,56 @@ fn from(end: EventTime) -> Identity {
 fn horizon_of(readers: &[Reader], definition: DefinitionIndex) -> EventTime {
     let of_definition = readers.iter().filter(|reader| reader.definition == definition);
     of_definition.map(|reader| reader.horizon).min().unwrap_or(EventTime::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::Firing;
+    use crate::view::{Leaderboard, ViewKind};
+
+    fn at(millis: i64) -> EventTime {
+        EventTime::from_millis(millis)
+    }
+
+    fn row(revision: u32) -> ResultBatch {
+        let row = ResultRow {
+            window: TimeWindow { start: at(30), end: at(40) },
+            window_name: None,
+            key: GroupingKey::everything(),
+            names: ["count".into()].into(),
+            values: vec![crate::sink::ResultValue::Count(u64::from(revision))],
+            revision,
+            op: ResultOp::Upsert,
+            firing: Firing::Late,
+            fired_at: at(0),
+            complete: None,
+            accumulators: None,
+            view: None,
+        };
+        [row].into_iter().collect()
+    }
+
+    #[test]
+    fn the_newer_result_wins_although_it_was_sent_at_an_earlier_time() {
+        let kind = Leaderboard { by: "count".into(), top: 1, smallest: false, per: Vec::new() };
+        let (name, retain) = ("v".into(), Span::from_secs(10));
+        let view = View { name, definition: DefinitionIndex::default(), retain, kind: ViewKind::Leaderboard(kind) };
+        let mut retained = Retained::new(&[view]);
+        retained.receive(Time::new(Epoch::FIRST, at(100)), &row(0));
+        retained.receive(Time::new(Epoch::FIRST, at(60)), &row(1));
+        let mut changes = Vec::new();
+        retained.close(Epoch::FIRST, at(70), &mut changes);
+        assert_eq!(changes, [], "the older is not closed");
+        retained.close(Epoch::FIRST, at(101), &mut changes);
+        let identity = Identity { end: at(40), start: at(30), key: GroupingKey::everything() };
+        let fact = retained.fact(DefinitionIndex::default(), &identity).expect("it stands");
+        assert_eq!(fact.number("count"), Some(1.0));
+        let sum: isize = changes.iter().map(|(_, _, change)| change).sum();
+        assert_eq!(sum, 1, "one stands: {changes:?}");
+        assert!(retained.newest.is_empty());
+        // What comes later waits for its own time.
+        retained.receive(Time::new(Epoch::FIRST, at(110)), &row(2));
+        assert_eq!(retained.waiting_times().collect::<Vec<_>>(), [at(110)]);
+    }
 }

@@ -66,19 +66,21 @@ pub struct Figures {
 type Names = Arc<[Arc<str>]>;
 
 /// The accumulators of a group, by field.
-type Merged<'a> = BTreeMap<&'a str, (AccumulatorStore, AccumulatorId)>;
+type Merged<'a> = BTreeMap<&'a str, AccumulatorId>;
 
 /// Merges accumulators and makes figures of them.
 pub struct Merger {
     figures: Figures,
     /// The names of figures, by the fields that a row shows.
     names: RefCell<BTreeMap<Vec<Arc<str>>, Names>>,
+    /// Where accumulators are merged, by field: empty between two calls, with its memory.
+    stores: RefCell<BTreeMap<String, AccumulatorStore>>,
 }
 
 impl Merger {
     /// One that makes figures so.
     pub fn new(figures: Figures) -> Self {
-        Self { figures, names: RefCell::default() }
+        Self { figures, names: RefCell::default(), stores: RefCell::default() }
     }
 
     /// The accumulators of all of these.
@@ -86,9 +88,9 @@ impl Merger {
         if let [only] = parts {
             return Arc::clone(only);
         }
-        let merged = self.merged(parts).and_then(|merged| {
+        let merged = self.with_merged(parts, |merged, stores| {
             let mut out = Vec::new();
-            put_accumulators(merged.iter().map(|(field, (store, id))| (*field, store, *id)), &mut out)?;
+            put_accumulators(merged.iter().map(|(field, id)| (*field, &stores[*field], *id)), &mut out)?;
             Ok(out.into())
         });
         merged.unwrap_or_else(|error| {
@@ -97,7 +99,26 @@ impl Merger {
         })
     }
 
-    fn merged<'a>(&self, parts: &[&'a Arc<[u8]>]) -> ProcessorResult<Merged<'a>> {
+    /// Has `work` done with the accumulators of all of these.
+    fn with_merged<R>(
+        &self,
+        parts: &[&Arc<[u8]>],
+        work: impl FnOnce(&Merged<'_>, &BTreeMap<String, AccumulatorStore>) -> ProcessorResult<R>,
+    ) -> ProcessorResult<R> {
+        let stores = &mut *self.stores.borrow_mut();
+        let merged = self.merge_in(stores, parts)?;
+        let done = work(&merged, stores);
+        for (field, id) in merged {
+            stores.get_mut(field).into_iter().for_each(|store| store.remove(id));
+        }
+        done
+    }
+
+    fn merge_in<'a>(
+        &self,
+        stores: &mut BTreeMap<String, AccumulatorStore>,
+        parts: &[&'a Arc<[u8]>],
+    ) -> ProcessorResult<Merged<'a>> {
         let mut merged = Merged::new();
         for part in parts {
             let mut reader = Reader::of("the accumulators of a result", part);
@@ -105,17 +126,17 @@ impl Merger {
                 let name = reader.prefixed()?;
                 let field = std::str::from_utf8(name).map_err(|_| reader.error("a field's name that is no text"))?;
                 let bytes = reader.prefixed()?;
-                match merged.get_mut(field) {
-                    Some((store, all)) => {
-                        let one = store.decode(bytes)?;
+                if !stores.contains_key(field) {
+                    stores.insert(field.to_owned(), AccumulatorStore::new(Arc::clone(&self.figures.plan)));
+                }
+                let Some(store) = stores.get_mut(field) else { continue };
+                let one = store.decode(bytes)?;
+                match merged.get(field) {
+                    Some(all) => {
                         store.merge(*all, one);
                         store.remove(one);
                     }
-                    None => {
-                        let mut store = AccumulatorStore::new(Arc::clone(&self.figures.plan));
-                        let id = store.decode(bytes)?;
-                        merged.insert(field, (store, id));
-                    }
+                    None => drop(merged.insert(field, one)),
                 }
             }
             reader.finish()?;
@@ -133,20 +154,22 @@ impl Merger {
     }
 
     fn figures_of(&self, accumulators: &Arc<[u8]>) -> ProcessorResult<(Names, Vec<Figure>)> {
-        let merged = self.merged(&[accumulators])?;
-        let fields: Vec<Arc<str>> = match self.figures.naming {
-            Naming::Bare | Naming::Qualified => self.figures.fields.clone(),
-            Naming::AsTheyCome => merged.keys().map(|field| Arc::from(*field)).collect(),
-        };
         let mut values: Vec<ResultValue> = Vec::new();
-        let mut empty = AccumulatorStore::new(Arc::clone(&self.figures.plan));
-        let nothing = empty.create();
-        for field in &fields {
-            match merged.get(&**field) {
-                Some((store, id)) => store.result(*id, &mut values),
-                None => empty.result(nothing, &mut values),
+        let fields = self.with_merged(&[accumulators], |merged, stores| {
+            let fields: Vec<Arc<str>> = match self.figures.naming {
+                Naming::Bare | Naming::Qualified => self.figures.fields.clone(),
+                Naming::AsTheyCome => merged.keys().map(|field| Arc::from(*field)).collect(),
+            };
+            let mut empty = AccumulatorStore::new(Arc::clone(&self.figures.plan));
+            let nothing = empty.create();
+            for field in &fields {
+                match merged.get(&**field) {
+                    Some(id) => stores[&**field].result(*id, &mut values),
+                    None => empty.result(nothing, &mut values),
+                }
             }
-        }
+            Ok(fields)
+        })?;
         let figures = values.iter().map(Figure::from).collect();
         Ok((self.names_of(fields), figures))
     }

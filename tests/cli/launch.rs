@@ -13,7 +13,7 @@ fn launch(place: &Place, further: &[&str]) -> Live {
 }
 
 /// The process numbers of the group that was started last, when so many were.
-fn members(launched: &Live, groups: usize) -> Vec<libc::pid_t> {
+pub fn members(launched: &Live, groups: usize) -> Vec<libc::pid_t> {
     eventually("group", || {
         let err = launched.err();
         let started: Vec<&str> = err.lines().filter(|line| line.contains("started: process 0 (pid ")).collect();
@@ -22,7 +22,7 @@ fn members(launched: &Live, groups: usize) -> Vec<libc::pid_t> {
     })
 }
 
-fn signal(process: libc::pid_t, signal: libc::c_int) {
+pub fn signal(process: libc::pid_t, signal: libc::c_int) {
     // SAFETY: kill takes two integers; the process is a child of the program that this test has started.
     assert_eq!(unsafe { libc::kill(process, signal) }, 0, "process {process} is there");
 }

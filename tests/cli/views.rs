@@ -4,6 +4,7 @@
 //! there twice or not at all is found. The content at the end must be what the last revisions of all results give.
 
 use super::interrupted::{PATIENCE, get};
+use super::launch::{members, signal};
 use super::program::{Live, Place, eventually};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -191,12 +192,15 @@ fn a_job_that_is_killed_says_every_change_once() {
 }
 
 #[test]
-fn two_processes_write_the_changes_of_a_view_in_one_place() {
+fn two_processes_of_which_one_is_killed_write_each_change_of_a_view_once_and_in_one_place() {
     let place = Place::new();
     place.write("c.yaml", yaml("exactly_once", &EVENTS.to_string(), &state(&place)));
-    let (code, said) =
-        Live::start(&mut place.command(&["launch", "-n", "2", "-w", "1", "--config", "c.yaml"])).end_within(PATIENCE);
+    let mut launched = Live::start(&mut place.command(&["launch", "-n", "2", "-w", "1", "--config", "c.yaml"]));
+    eventually("checkpoint 2", || if published(&place) >= 2 { Ok(()) } else { Err(launched.err()) });
+    signal(members(&launched, 1)[1], libc::SIGKILL);
+    let (code, said) = launched.end_within(PATIENCE);
     assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("going on from checkpoint"), "{said}");
     // Each process has files of its own: those that belong together are put together.
     for name in ["results", "slowest", "drift", "models"] {
         let parts: Vec<String> = place

@@ -3,6 +3,7 @@
 use crate::loading::{load_with, loaded};
 use llm_optimizer_processor::config::*;
 use llm_optimizer_processor::time::Span;
+use llm_optimizer_processor::view::{Baseline, Leaderboard, Measure, Regressed, Rollup, ViewKind};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -200,4 +201,34 @@ fn sinks_that_nobody_writes_to_are_told_of() {
                 [{type: file, path: a}]}";
     let warnings = load_with(text, &[]).warnings;
     assert!(warnings.len() == 1 && warnings[0].contains("every window definition has its own"), "{warnings:?}");
+}
+
+#[test]
+fn views_have_defaults_and_sinks_of_their_own() {
+    let config = loaded(
+        "processor:
+  source: stdin
+  event: {key: [model, region]}
+  sinks: [stdout]
+  windows: {tumbling: {size: 1m, allowed_lateness: 2h}}
+  views:
+    - {name: a, type: leaderboard, by: p95}
+    - {name: b, type: baseline, of: latency_ms.average, days: 7, regressed: {measure: ratio, below: 0.5}, retain: 3h}
+    - {name: c, type: rollup, keep: [model], sinks: [{type: file, path: c.jsonl}]}
+",
+    );
+    let kinds: Vec<&ViewKind> = config.views.iter().map(|of| &of.view.kind).collect();
+    let by = "p95".into();
+    assert_eq!(*kinds[0], ViewKind::Leaderboard(Leaderboard { by, top: 10, smallest: false, per: Vec::new() }));
+    let regressed = Regressed { measure: Measure::Ratio, above: false, at: 0.5, clear: 0.5, look_back: 10 };
+    let (of, step) = ("latency_ms.average".into(), Span::from_secs(60));
+    let baseline = Baseline { of, count: 7, daily: true, step, regressed: Some(regressed) };
+    assert_eq!(*kinds[1], ViewKind::Baseline(baseline));
+    assert_eq!(*kinds[2], ViewKind::Rollup(Rollup { by: vec!["model".into()] }));
+    let retained: Vec<i64> = config.views.iter().map(|of| of.view.retain.as_millis() / 3_600_000).collect();
+    assert_eq!(retained, [2, 3, 2], "as long as late events are accepted, where nothing is said");
+    let sinks: Vec<_> = config.views.iter().map(|of| of.sinks.clone()).collect();
+    assert_eq!(sinks, [Some(vec![0]), Some(vec![0]), Some(vec![1])]);
+    assert_eq!(config.sinks.len(), 2);
+    assert_eq!(config.window_definitions()[0].sinks, Some(vec![0]), "results do not go to a view's own sink");
 }
