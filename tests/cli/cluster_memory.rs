@@ -14,6 +14,8 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
+/// What the allocator takes for a block of timely's, which is of 1 MiB.
+const BLOCK: u64 = 2 * MIB;
 /// Rows that each worker may have on the way.
 const BUFFER_SIZE: u64 = 500;
 /// So many that the input is over before.
@@ -29,9 +31,9 @@ fn bound_of_rows(workers: u64, buffer_size: u64, fields: u64) -> u64 {
     workers * buffer_size * (12 + 8 * fields)
 }
 
-/// What the links of a process of one worker take besides: two blocks of 1 MiB for each direction, of which parts are full.
+/// What the links of a process of one worker take besides: four blocks for each direction, of which parts are full.
 fn bound_of_links(processes: u64) -> u64 {
-    (processes - 1) * 4 * MIB
+    (processes - 1) * 2 * 4 * BLOCK
 }
 
 /// What results take that wait for a sink, a KiB each: `buffer_size` of them, and those of a turn.
@@ -316,6 +318,7 @@ mod slow_sink {
             }
         }
         let mut grown = grown(&processes, &before);
+        println!("at rest: {grown:?} bytes more");
         go_on.send(()).expect("it waits");
         end(&mut processes, &before, &mut grown);
         let mut results = BTreeMap::new();
