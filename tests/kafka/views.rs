@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-const EVENTS: usize = 400_000;
+const EVENTS: usize = 1_500_000;
 
 /// The latest value of each key; a tombstone takes it away.
 fn compacted(records: Vec<ReadRecord>) -> BTreeMap<String, Value> {
