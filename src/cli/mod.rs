@@ -30,22 +30,22 @@ pub fn main() -> std::process::ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
+    let is_run = matches!(arguments.command, None | Some(Command::Run(_)));
     let code = dispatch(arguments).unwrap_or_else(|error| {
         say(format_args!("processor: {error}"));
         error.exit_code()
     });
     match code {
         ExitCode::Done => std::process::ExitCode::SUCCESS,
-        failed => leave(failed),
+        failed if is_run => leave(failed),
+        failed => std::process::ExitCode::from(failed as u8),
     }
 }
 
 /// Ends the process as it is. A run that has failed leaves threads behind, in RocksDB and librdkafka too: what these libraries do when
 /// a process ends in order takes from under them what they use, and the process would die of that instead, with another exit code.
 fn leave(code: ExitCode) -> ! {
-    // Where nobody reads what was written, the exit code says it all.
-    let _ = std::io::stdout().flush();
-    let _ = std::io::stderr().flush();
+    // Nothing waits to be written: what sinks have not written by now, a thread of theirs may hold standard output for.
     // SAFETY: it takes a number, and does not return; nothing of this program is run or used after it.
     unsafe { libc::_exit(code as i32) }
 }
