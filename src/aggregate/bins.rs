@@ -178,6 +178,12 @@ impl Bins {
         }, map => Some((*map.counts.keys().next()?, *map.counts.keys().next_back()?)))
     }
 
+    /// The least bin in use.
+    pub(super) fn first(&self) -> Option<u32> {
+        dense!(self, first, counts => counts.iter().position(|count| *count != 0).map(|index| first + index as u32),
+            map => map.counts.keys().next().copied())
+    }
+
     /// Makes room for the bins from `least` to `most`, or becomes sparse.
     #[cold]
     #[inline(never)]
@@ -246,6 +252,16 @@ impl Bins {
                 if *count != 0 {
                     visit(first + index as u32, wide(*count));
                 }
+            }
+        }, map => map.counts.iter().for_each(|(bin, count)| visit(*bin, *count)))
+    }
+
+    /// The same, and it may call `visit` with bins that are not in use, whose count is 0.
+    #[inline]
+    pub(super) fn for_each_counter(&self, mut visit: impl FnMut(u32, u64)) {
+        dense!(self, first, counts => {
+            for (index, count) in counts.iter().enumerate() {
+                visit(first + index as u32, wide(*count));
             }
         }, map => map.counts.iter().for_each(|(bin, count)| visit(*bin, *count)))
     }

@@ -300,19 +300,39 @@ impl Percentile {
 fn put_bins(out: &mut Vec<u8>, bins: &Bins) {
     let used = bins.used();
     put_varint(out, used as u64);
-    out.reserve(2 * used);
-    let mut next = 0;
-    bins.for_each(|bin, count| {
-        let distance = u64::from(bin - next);
-        next = bin + 1;
-        // Nearly all are.
-        if (distance | count) < 0x80 {
-            out.extend_from_slice(&[distance as u8, count as u8]);
-        } else {
-            put_varint(out, distance);
+    if !put_narrow_bins(out, bins, used) {
+        let mut next = 0;
+        bins.for_each(|bin, count| {
+            put_varint(out, u64::from(bin - next));
             put_varint(out, count);
-        }
+            next = bin + 1;
+        });
+    }
+}
+
+/// What [`put_bins`] does where every count, and every distance but the first, takes one byte, as nearly all do. Elsewhere it appends
+/// nothing and answers false. Without a branch a counter: which of them are empty cannot be foreseen.
+fn put_narrow_bins(out: &mut Vec<u8>, bins: &Bins, used: usize) -> bool {
+    let Some(first) = bins.first() else { return true };
+    let before = out.len();
+    put_varint(out, u64::from(first));
+    // Its count goes where the second byte of a pair would be. An empty counter is written after the last one in use, and not counted.
+    let begin = out.len();
+    out.resize(begin + 2 * used + 1, 0);
+    let room = &mut out[begin - 1..];
+    let first_distance = std::mem::take(&mut room[0]);
+    let (mut at, mut next, mut widest) = (0, first, 0);
+    bins.for_each_counter(|bin, count| {
+        let (is_used, distance) = (count != 0, u64::from(bin.wrapping_sub(next)));
+        (room[at], room[at + 1]) = (distance as u8, count as u8);
+        at += 2 * usize::from(is_used);
+        widest |= if is_used { distance | count } else { 0 };
+        next = if is_used { bin + 1 } else { next };
     });
+    room[0] = first_distance;
+    let is_narrow = widest < 0x80;
+    out.truncate(if is_narrow { begin - 1 + at } else { before });
+    is_narrow
 }
 
 /// The bins, and the sum of their counts.
@@ -350,6 +370,30 @@ mod tests {
         assert_eq!(size_of::<Quantiles>(), 32);
         assert_eq!(size_of::<super::super::sum::ExactSum>(), 24);
         assert_eq!(size_of::<super::super::squares::ExactSquares>(), 40);
+    }
+
+    #[test]
+    fn bins_are_written_as_distances_and_counts_whether_they_are_narrow_or_not() {
+        let narrow: &[(u32, u64)] = &[(0, 1), (1, 127), (128, 5), (129, 3)];
+        let far = [(70_000, 4), (70_001, 1), (70_129, 127)];
+        let wide_distance = [(300, 4), (301, 1), (430, 9)];
+        let wide_count = [(300, 4), (301, 128), (302, 9)];
+        let first_wide_count = [(300, 128), (301, 1)];
+        let sparse = [(3, 1), (9_000_000, 2)];
+        for counts in [&[], &narrow[..1], narrow, &far, &wide_distance, &wide_count, &first_wide_count, &sparse] {
+            let mut bins = Bins::default();
+            let (mut plain, mut next) = (vec![7], 0);
+            put_varint(&mut plain, counts.len() as u64);
+            for (bin, count) in counts.iter().copied() {
+                (0..count).for_each(|_| bins.add(bin, 1));
+                put_varint(&mut plain, u64::from(bin - next));
+                put_varint(&mut plain, count);
+                next = bin + 1;
+            }
+            let mut out = vec![7];
+            put_bins(&mut out, &bins);
+            assert_eq!(out, plain, "{counts:?}");
+        }
     }
 
     #[test]

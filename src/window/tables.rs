@@ -76,7 +76,7 @@ impl Tables<'_> {
     #[inline]
     pub(super) fn touch(&mut self, id: AccumulatorId) {
         if let Some(tracking) = &mut self.entries.tracking
-            && !tracking.is_changed(id)
+            && !tracking.is_known_changed(id)
         {
             tracking.touch(id, self.keys, self.stores);
         }
