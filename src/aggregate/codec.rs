@@ -26,7 +26,7 @@ pub(super) fn put_exact<const N: usize>(out: &mut Vec<u8>, negative: bool, numbe
     }
 }
 
-/// `±number * 2^position`, the number odd, or 0.
+/// `±number * 2^position`; what was read is odd, or 0.
 pub(super) struct Exact {
     pub(super) negative: bool,
     pub(super) number: Nat,

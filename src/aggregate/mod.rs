@@ -27,4 +27,4 @@ pub(crate) use codec::{Reader, put_varint};
 pub use custom::CustomAggregate;
 pub use plan::AggregatePlan;
 pub use public::{AggregationResult, AggregationState, Window};
-pub use store::{AccumulatorId, AccumulatorStore};
+pub use store::{AccumulatorId, AccumulatorStore, Bounds, Difference};

@@ -248,6 +248,56 @@ impl Quantiles {
         })
     }
 
+    /// The values, in any order, while they are kept.
+    pub(super) fn exact(&self) -> Option<&[f64]> {
+        match self {
+            Quantiles::Exact { len, values } => Some(&values[..*len as usize]),
+            Quantiles::Positive(_) | Quantiles::Signed(_) => None,
+        }
+    }
+
+    /// Calls `visit` with the bins of all values, also of those that are kept: whether it is one of positive values, the bin, how many are
+    /// in it. In any order, and a bin more than once. Returns how many values are 0.
+    pub(super) fn counters(&self, mapping: &Mapping, mut visit: impl FnMut(bool, u32, u64)) -> u64 {
+        match self {
+            Quantiles::Exact { len, values } => {
+                let values = &values[..*len as usize];
+                for value in values.iter().filter(|value| **value != 0.0) {
+                    visit(*value > 0.0, mapping.index_of_any(value.abs()), 1);
+                }
+                values.iter().filter(|value| **value == 0.0).count() as u64
+            }
+            Quantiles::Positive(bins) => {
+                bins.for_each(|bin, count| visit(true, bin, count));
+                0
+            }
+            Quantiles::Signed(signed) => {
+                signed.positive.for_each(|bin, count| visit(true, bin, count));
+                signed.negative.for_each(|bin, count| visit(false, bin, count));
+                signed.zeros
+            }
+        }
+    }
+
+    /// Of so many values that they are not kept, from their counters, ascending. `None` where these are not of `count` values.
+    pub(super) fn of_counters(
+        count: u64,
+        zeros: u64,
+        positive: &[(u32, u64)],
+        negative: &[(u32, u64)],
+    ) -> Option<Self> {
+        let counts = positive.iter().chain(negative).map(|(_, count)| *count);
+        let total = counts.fold(Some(zeros), |total, count| total?.checked_add(count));
+        let is_right = total == Some(count) && count > EXACT_LIMIT as u64;
+        is_right.then(|| match (zeros, negative) {
+            (0, []) => Quantiles::Positive(bins_of(positive)),
+            _ => {
+                let [positive, negative] = [positive, negative].map(bins_of);
+                Quantiles::Signed(Box::new(Signed { zeros, positive, negative }))
+            }
+        })
+    }
+
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         match self {
@@ -352,13 +402,18 @@ fn read_bins(mapping: &Mapping, reader: &mut Reader<'_>) -> ProcessorResult<(Bin
         counters.push((bin as u32, count));
         next = bin + 1;
     }
+    Ok((bins_of(&counters), total))
+}
+
+/// Bins with these counters, ascending.
+fn bins_of(counters: &[(u32, u64)]) -> Bins {
     let mut bins = Bins::default();
     if let (Some((least, _)), Some((most, _))) = (counters.first(), counters.last()) {
         // At once: growing bin by bin takes as long as all of them are long, for each.
         bins.cover(*least, *most);
     }
-    counters.into_iter().for_each(|(bin, count)| bins.add(bin, count));
-    Ok((bins, total))
+    counters.iter().for_each(|(bin, count)| bins.add(*bin, *count));
+    bins
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! values differ too much. The variance is `(n * Σx² - (Σx)²) / (n * (n - 1))` with an exact numerator, so nothing cancels:
 //! values of 1e15 that differ by 1 have the right deviation.
 
-use super::codec::{Reader, put_exact};
+use super::codec::{Exact, Reader, put_exact};
 use super::fixed::Fixed;
 use super::nat::{ANY, NARROW, NARROW_SQUARES, Nat, bit_length, round_to_f64, scale};
 use super::sum::{ExactSum, HIDDEN, MANTISSA, decompose};
@@ -180,9 +180,14 @@ impl ExactSquares {
         if exact.negative {
             return Err(reader.error("a negative sum of squares"));
         }
+        Ok(ExactSquares::from_exact(&exact))
+    }
+
+    /// From the number that it is, in units of 2^-2148; its sign is passed over.
+    pub(super) fn from_exact(exact: &Exact) -> Self {
         let mut squares = ExactSquares::default();
         if exact.number.is_zero() {
-            return Ok(squares);
+            return squares;
         }
         let odd = exact.position % 2;
         let number = exact.number.shifted_left(odd);
@@ -193,7 +198,13 @@ impl ExactSquares {
         } else {
             squares.widened().add(false, number.limbs(), exact.position - odd);
         }
-        Ok(squares)
+        squares
+    }
+
+    /// The number that it is, in the same units; not odd.
+    pub(super) fn to_exact(&self) -> Exact {
+        let (number, position) = self.parts::<ANY>();
+        Exact { negative: false, number, position }
     }
 
     /// Bytes on the heap.

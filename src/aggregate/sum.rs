@@ -7,7 +7,7 @@
 //!
 //! How it fails: a true sum beyond the range of `f64` has no result (`None`), and values of the other sign bring it back.
 
-use super::codec::{Reader, put_exact};
+use super::codec::{Exact, Reader, put_exact};
 use super::fixed::Fixed;
 use super::nat::{ANY, NARROW, Nat, round_to_f64};
 use crate::error::ProcessorResult;
@@ -191,7 +191,11 @@ impl ExactSum {
 
     /// Reads what [`ExactSum::encode`] wrote.
     pub(super) fn decode(reader: &mut Reader<'_>) -> ProcessorResult<Self> {
-        let exact = reader.exact(LIMIT_BITS)?;
+        Ok(ExactSum::from_exact(&reader.exact(LIMIT_BITS)?))
+    }
+
+    /// From the number that it is, in units of 2^-1074.
+    pub(super) fn from_exact(exact: &Exact) -> Self {
         let mut sum = ExactSum::default();
         match *exact.number.limbs() {
             [] => {}
@@ -202,7 +206,13 @@ impl ExactSum {
             }
             _ => sum.widened().add(exact.negative, exact.number.limbs(), exact.position),
         }
-        Ok(sum)
+        sum
+    }
+
+    /// The number that it is, in the same units; not odd.
+    pub(super) fn to_exact(&self) -> Exact {
+        let (negative, number, position) = self.parts::<ANY>();
+        Exact { negative, number, position }
     }
 
     /// From a magnitude below 2^127.

@@ -37,6 +37,7 @@ mod figure;
 pub mod keeper;
 mod leaderboard;
 pub mod output;
+pub mod parts;
 pub mod record;
 pub mod release;
 pub mod retained;
