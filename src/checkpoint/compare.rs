@@ -2,7 +2,7 @@
 //!
 //! The model: cuts are compared partition by partition. Windows are compared key group by key group, so that no more than one group
 //! of each checkpoint is held at a time: a slice is the same by its definition, key and bounds, a session by its definition, key
-//! and start, whatever worker it is on. Of the other tables the numbers of records are compared.
+//! and start, whatever worker it is on. So are the results that views have. Of the other tables the numbers of records are compared.
 
 use super::contents::EntryContent;
 use super::manifest::Manifest;
@@ -11,6 +11,8 @@ use super::{CheckpointStore, Cuts, PartitionCut, Table, read_cut};
 use crate::error::ProcessorResult;
 use crate::event::{DefinitionIndex, GroupingKey, PartitionName};
 use crate::time::{Epoch, EventTime};
+use crate::view::Fact;
+use crate::view::record::ViewRecord;
 use crate::window::{EntryOf, RecordContent, RecordView};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +25,8 @@ pub struct Comparison {
     pub cuts: Vec<(PartitionName, Option<PartitionCut>, Option<PartitionCut>)>,
     /// Windows, slices and sessions.
     pub entries: EntryCounts,
+    /// Results that views have.
+    pub facts: EntryCounts,
     /// Records of the tables that have as many or not, in both.
     pub tables: BTreeMap<Table, (u64, u64)>,
 }
@@ -40,13 +44,24 @@ pub struct EntryCounts {
     pub unchanged: u64,
 }
 
-/// One window, slice or session that is not the same.
+/// Something that is not the same.
 #[derive(Clone, Debug)]
-pub struct EntryDifference {
-    /// In the first.
-    pub before: Option<EntryContent>,
-    /// In the second.
-    pub after: Option<EntryContent>,
+pub enum Difference {
+    /// A window, slice or session.
+    Entry(Changed<EntryContent>),
+    /// A result that views have.
+    Fact(Changed<(DefinitionIndex, Fact)>),
+}
+
+/// How it is not the same.
+#[derive(Clone, Debug)]
+pub enum Changed<T> {
+    /// In the second alone.
+    Added(T),
+    /// In the first alone.
+    Removed(T),
+    /// In both, in the first so, in the second otherwise.
+    Otherwise(T, T),
 }
 
 /// By what an entry is the same in both.
@@ -57,31 +72,16 @@ pub fn compare(
     store: &CheckpointStore,
     first: Epoch,
     second: Epoch,
-    mut show: impl FnMut(EntryDifference) -> ProcessorResult<()>,
+    mut show: impl FnMut(Difference) -> ProcessorResult<()>,
 ) -> ProcessorResult<Comparison> {
     let (before, after) = (Side::open(store, first)?, Side::open(store, second)?);
-    let mut entries = EntryCounts::default();
+    let (mut entries, mut facts) = (EntryCounts::default(), EntryCounts::default());
     for definition in before.definitions()?.union(&after.definitions()?) {
         for group in 0..before.manifest.key_groups.max(after.manifest.key_groups) {
-            let prefix = group_prefix(*definition, group);
-            let (mut left, right) = (before.entries(&prefix)?, after.entries(&prefix)?);
-            for (identity, content) in right {
-                match left.remove(&identity) {
-                    Some(same) if same == content => entries.unchanged += 1,
-                    Some(other) => {
-                        entries.changed += 1;
-                        show(EntryDifference { before: Some(other), after: Some(content) })?;
-                    }
-                    None => {
-                        entries.added += 1;
-                        show(EntryDifference { before: None, after: Some(content) })?;
-                    }
-                }
-            }
-            for content in left.into_values() {
-                entries.removed += 1;
-                show(EntryDifference { before: Some(content), after: None })?;
-            }
+            let prefix = group_prefix(Table::Entry, *definition, group);
+            entries.compare(before.entries(&prefix)?, after.entries(&prefix)?, |one| show(Difference::Entry(one)))?;
+            let prefix = group_prefix(Table::Fact, *definition, group);
+            facts.compare(before.facts(&prefix)?, after.facts(&prefix)?, |one| show(Difference::Fact(one)))?;
         }
     }
     let cuts = moved(before.cuts()?, after.cuts()?);
@@ -89,12 +89,42 @@ pub fn compare(
     for table in Table::ALL {
         tables.insert(table, (before.count(table)?, after.count(table)?));
     }
-    Ok(Comparison { manifests: (before.manifest, after.manifest), cuts, entries, tables })
+    Ok(Comparison { manifests: (before.manifest, after.manifest), cuts, entries, facts, tables })
 }
 
-fn group_prefix(definition: DefinitionIndex, group: u32) -> [u8; 4] {
+impl EntryCounts {
+    /// How many are not the same.
+    pub fn different(self) -> u64 {
+        self.added + self.removed + self.changed
+    }
+
+    fn compare<K: Ord, T: PartialEq>(
+        &mut self,
+        mut before: BTreeMap<K, T>,
+        after: BTreeMap<K, T>,
+        mut show: impl FnMut(Changed<T>) -> ProcessorResult<()>,
+    ) -> ProcessorResult<()> {
+        for (identity, content) in after {
+            match before.remove(&identity) {
+                Some(same) if same == content => self.unchanged += 1,
+                Some(other) => {
+                    self.changed += 1;
+                    show(Changed::Otherwise(other, content))?;
+                }
+                None => {
+                    self.added += 1;
+                    show(Changed::Added(content))?;
+                }
+            }
+        }
+        self.removed += before.len() as u64;
+        before.into_values().try_for_each(|content| show(Changed::Removed(content)))
+    }
+}
+
+fn group_prefix(table: Table, definition: DefinitionIndex, group: u32) -> [u8; 4] {
     let [high, low] = (group as u16).to_be_bytes();
-    [Table::Entry as u8, definition.0, high, low]
+    [table as u8, definition.0, high, low]
 }
 
 type CutsByName = BTreeMap<PartitionName, PartitionCut>;
@@ -177,7 +207,21 @@ impl Side {
         })?;
         Ok(entries)
     }
+
+    fn facts(&self, prefix: &[u8]) -> ProcessorResult<FactsByKey> {
+        let mut facts = BTreeMap::new();
+        self.each(prefix, |key, value| {
+            if let ViewRecord::Fact(definition, fact) = ViewRecord::read(key, value)? {
+                facts.insert(key.to_vec(), (definition, fact));
+            }
+            Ok(())
+        })?;
+        Ok(facts)
+    }
 }
+
+/// By the keys of their records, which are the same whatever worker they are on.
+type FactsByKey = BTreeMap<Vec<u8>, (DefinitionIndex, Fact)>;
 
 fn identity(entry: &EntryContent) -> Identity {
     let window = entry.of.window();

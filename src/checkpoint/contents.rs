@@ -10,9 +10,11 @@ use super::{CheckpointStore, Crc32, Cuts, OutboxKey, PartitionCut, Table, read_c
 use crate::aggregate::AccumulatorStore;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::{DefinitionIndex, GroupingKey};
-use crate::sink::ResultValue;
+use crate::sink::{ResultValue, TimeWindow};
 use crate::time::{Epoch, EventTime};
+use crate::view::Fact;
 use crate::view::record::ViewRecord;
+use crate::view::retained::Waiting;
 use crate::window::{EntryOf, EntryRecord, PaneRecord, RecordContent, RecordView, WaitingRecord};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -176,6 +178,19 @@ pub struct Contents {
     pub panes: Selected<(DefinitionIndex, PaneRecord)>,
     /// Rows that wait.
     pub waiting: Selected<WaitingContent>,
+    /// What views have.
+    pub views: ViewContents,
+}
+
+/// What a checkpoint holds for views.
+#[derive(Clone, Debug)]
+pub struct ViewContents {
+    /// Up to where everything is closed; `None` in a job without views.
+    pub closed: Option<EventTime>,
+    /// Results as they stand.
+    pub facts: Selected<(DefinitionIndex, Fact)>,
+    /// Results that views do not see yet, and when they were sent.
+    pub unclosed: Selected<(EventTime, Waiting)>,
 }
 
 /// The first of those that a selection takes.
@@ -224,6 +239,8 @@ impl Contents {
         contents.revisions.settle();
         contents.panes.settle();
         contents.waiting.settle();
+        contents.views.facts.settle();
+        contents.views.unclosed.settle();
         Ok(contents)
     }
 
@@ -246,6 +263,16 @@ impl Contents {
             waiting: Selected::new(limit, |one, other| {
                 (one.definition, one.time).cmp(&(other.definition, other.time)).then_with(|| one.key.cmp(&other.key))
             }),
+            views: ViewContents {
+                closed: None,
+                facts: Selected::new(limit, |one, other| place(one.0, &one.1).cmp(&place(other.0, &other.1))),
+                unclosed: Selected::new(limit, |one, other| {
+                    let at = |(sent, row): &(EventTime, Waiting)| (row.epoch, *sent);
+                    at(one).cmp(&at(other)).then_with(|| {
+                        place(one.1.definition, &one.1.fact).cmp(&place(other.1.definition, &other.1.fact))
+                    })
+                }),
+            },
         }
     }
 
@@ -266,8 +293,7 @@ impl Contents {
                     self.outbox.push(ChunkContent { key, bytes: chunk.len(), crc32 });
                 }
                 RecordText::Window(view) => self.add_view(view, selection),
-                // Counted.
-                RecordText::View(_) => {}
+                RecordText::View(record) => self.views.add(*record, selection),
             }
         }
         Ok(())
@@ -291,6 +317,22 @@ impl Contents {
                 self.waiting.push(WaitingContent::of(definition, row));
             }
             _ => {}
+        }
+    }
+}
+
+/// The place of a fact among others.
+fn place(definition: DefinitionIndex, fact: &Fact) -> (DefinitionIndex, TimeWindow, &GroupingKey) {
+    (definition, fact.window, &fact.key)
+}
+
+impl ViewContents {
+    fn add(&mut self, record: ViewRecord, selection: &Selection) {
+        match record {
+            ViewRecord::Closed(time) => self.closed = self.closed.max(Some(time)),
+            ViewRecord::Fact(definition, fact) if selection.takes(&fact.key) => self.facts.push((definition, fact)),
+            ViewRecord::Waiting(_, sent, row) if selection.takes(&row.fact.key) => self.unclosed.push((sent, row)),
+            ViewRecord::Fact(..) | ViewRecord::Waiting(..) => {}
         }
     }
 }

@@ -47,10 +47,10 @@ mod writer;
 pub use agreement::{Agreement, Held, Offer, agree, check_alike, cuts_of, offer};
 pub use attempts::{Attempts, FailureObserver};
 pub use choice::{Choice, Expectation, choose, choose_agreed};
-pub use compare::{Comparison, EntryCounts, EntryDifference, compare};
+pub use compare::{Changed, Comparison, Difference, EntryCounts, compare};
 pub use contents::{
     ChunkContent, Contents, DefinitionContent, EntryContent, FigureList, Figures, RecordText, Selected, Selection,
-    TableSize, WaitingContent, read_record,
+    TableSize, ViewContents, WaitingContent, read_record,
 };
 pub use coordinator::{Command, Coordinator, Ending, Event, HasCuts, Placement, ProcessIndex, Rules};
 pub use cut::{Cuts, PartitionCut};

@@ -14,7 +14,7 @@
 //! Views move in steps, the same on every worker: see [`closing`]. A step is a time in epoch and event time, and the steps are a
 //! chain, although times of the dataflow are only partly ordered: so "the content at a step" has one meaning. Changes are said
 //! when the frontier has passed their step, added up: whoever applies them has after each step exactly what a program that begins
-//! anew makes of the results that stand, and sees nothing in between. Results before a window's end wait for its closing.
+//! anew makes of the results that stand, and sees nothing in between. An early result of a window stands until the next one does.
 //!
 //! Memory is bounded by [`View::retain`]: windows that ended earlier than that leave the facts, and with them the arrangements;
 //! nothing is said of it. A view that looks back (a baseline) keeps results longer by its reach, so that no row that may still

@@ -242,6 +242,32 @@ mod tests {
         }
     }
 
+    /// Another program reads them: what these bytes are may not change without a new format.
+    #[test]
+    fn records_are_written_as_they_always_were() {
+        let mut retained = retained();
+        let time = Time::new(Epoch::new(7), at(1_000));
+        let mut row = row(2_000, "a", ResultOp::Retract);
+        (row.names, row.values) = (crate::view::names(&["sum"]), vec![ResultValue::Number(-0.5)]);
+        retained.receive(time, &ResultBatch::new(DefinitionIndex::of(3), vec![row]));
+        let told: Vec<String> = changes(&mut retained)
+            .iter()
+            .map(|change| format!("{} {}", hex(change.key), change.value.map_or_else(String::new, hex)))
+            .collect();
+        assert_eq!(told, EXPECTED);
+    }
+
+    const EXPECTED: [&str; 2] = [
+        // Table, definition, key group, number; format, epoch, sent, taken back, end, start, key, one figure, accumulators.
+        "090300f40000000000000001 \
+         010780000000000003e80180000000000007d080000000000007c6097b226b223a2261227d010373756d02000000000000e0bf03010203",
+        "0a 010000000000000000",
+    ];
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     fn restored(records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Retained {
         let (mut again, mut restore) = (retained(), ViewRestore::default());
         for (key, value) in records {

@@ -208,7 +208,7 @@ fn the_fixture_of_version_1_is_read_as_it_was_written() {
     assert!(out.starts_with("checkpoint 3: ok: ") && out.lines().count() == 1, "{out}");
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("made");
     for entry in fs::read_dir(from).expect("listed") {
         let entry = entry.expect("an entry");

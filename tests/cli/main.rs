@@ -31,3 +31,4 @@ mod stopping;
 mod terminal;
 mod validate;
 mod views;
+mod views_fixture;

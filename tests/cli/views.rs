@@ -36,33 +36,39 @@ fn state(place: &Place) -> String {
     )
 }
 
-/// A window's end and key, as text.
-type At = (String, String);
+/// A window's end and start, and its key, as text.
+pub type At = (String, String);
 
-/// The last revision of each result.
-fn results(place: &Place) -> BTreeMap<At, Value> {
+fn at(line: &Value) -> At {
+    let bound = |name: &str| line["window"][name].as_str().expect("a time").to_owned();
+    (format!("{} {}", bound("end"), bound("start")), line["key"].to_string())
+}
+
+/// The last revision of each result that stands.
+pub fn results(place: &Place) -> BTreeMap<At, Value> {
     let lines = place.read("results.jsonl");
     let mut last: BTreeMap<At, (u64, Value)> = BTreeMap::new();
     for line in lines.lines() {
         let line: Value = serde_json::from_str(line).expect("JSON");
         assert!(line.get("view").is_none(), "a view's change is not among the results: {line}");
         let revision = line["revision"].as_u64().expect("a revision");
-        let at = (line["window"]["end"].as_str().expect("an end").to_owned(), line["key"].to_string());
+        let at = at(&line);
         if last.get(&at).is_none_or(|(there, _)| *there <= revision) {
-            last.insert(at, (revision, line["results"].clone()));
+            let figures = if line["op"] == "retract" { Value::Null } else { line["results"].clone() };
+            last.insert(at, (revision, figures));
         }
     }
-    last.into_iter().map(|(at, (_, figures))| (at, figures)).collect()
+    last.into_iter().map(|(at, (_, figures))| (at, figures)).filter(|(_, figures)| !figures.is_null()).collect()
 }
 
-/// What a view has said, applied: the rows by window and key.
-fn content(place: &Place, file: &str) -> BTreeMap<At, Value> {
+/// What a view has said, applied: the rows by window and key. And how many rows were deleted.
+pub fn content(place: &Place, file: &str) -> (BTreeMap<At, Value>, usize) {
     let mut rows: BTreeMap<At, Value> = BTreeMap::new();
     let mut frontier = String::new();
     let mut deleted = 0;
     for line in place.read(file).lines() {
         let line: Value = serde_json::from_str(line).expect("JSON");
-        let at = (line["window"]["end"].as_str().expect("an end").to_owned(), line["key"].to_string());
+        let at = at(&line);
         match line["op"].as_str() {
             Some("insert") => assert_eq!(rows.insert(at, line["row"].clone()), None, "{file}: it is there: {line}"),
             Some("delete") => {
@@ -75,6 +81,12 @@ fn content(place: &Place, file: &str) -> BTreeMap<At, Value> {
         assert!(next >= frontier, "{file}: frontiers are in order: {frontier} before {next}");
         frontier = next;
     }
+    (rows, deleted)
+}
+
+/// The same, of a file in which much is deleted.
+fn revised(place: &Place, file: &str) -> BTreeMap<At, Value> {
+    let (rows, deleted) = content(place, file);
     assert!(deleted > 20, "{file}: {deleted} deletions are no test");
     rows
 }
@@ -98,11 +110,11 @@ fn slowest(results: &BTreeMap<At, Value>) -> BTreeMap<At, Value> {
 fn check(place: &Place) {
     let results = results(place);
     assert!(results.len() > 1_000, "{} results are no test", results.len());
-    let found = content(place, "slowest.jsonl");
+    let found = revised(place, "slowest.jsonl");
     assert_eq!(found.len(), slowest(&results).len());
     assert_eq!(found, slowest(&results));
-    check_models(&results, &content(place, "models.jsonl"));
-    check_drift(&results, &content(place, "drift.jsonl"));
+    check_models(&results, &revised(place, "models.jsonl"));
+    check_drift(&results, &revised(place, "drift.jsonl"));
 }
 
 /// Counts, sums and greatest values of a model are those of its regions together; percentiles are within its extremes.
@@ -158,7 +170,8 @@ fn what_views_have_said_at_the_end_is_what_the_last_revisions_give() {
     check(&place);
 }
 
-fn published(place: &Place) -> usize {
+/// The last complete checkpoint.
+pub fn published(place: &Place) -> usize {
     let entries = fs::read_dir(place.path("c")).into_iter().flatten().flatten();
     let epochs = entries.filter(|entry| entry.path().join("manifest.json").exists());
     epochs.filter_map(|entry| entry.file_name().to_str()?.parse::<usize>().ok()).max().unwrap_or(0)

@@ -1,27 +1,40 @@
 //! `processor checkpoints diff`.
 
+use super::views::fact_line;
 use super::words::{entry, frontier, time};
-use crate::checkpoint::{self, CheckpointStore, Comparison, EntryDifference, Figures, PartitionCut};
+use crate::checkpoint::{
+    self, Changed, CheckpointStore, Comparison, Difference, EntryContent, EntryCounts, Figures, PartitionCut,
+};
 use crate::cli::arguments::DiffOptions;
 use crate::cli::text::{print, push_table};
 use crate::error::{ExitCode, ProcessorResult};
+use crate::event::DefinitionIndex;
 use crate::metrics::group_digits;
 use crate::time::{Epoch, EventTime};
+use crate::view::Fact;
 use std::fmt::Write;
 
 pub(super) fn diff(store: &CheckpointStore, options: &DiffOptions) -> ProcessorResult<ExitCode> {
     let (first, second) = (Epoch::new(options.first), Epoch::new(options.second));
-    let mut differences = Vec::new();
+    let (mut entries, mut facts) = (Vec::new(), Vec::new());
     let comparison = checkpoint::compare(store, first, second, |difference| {
-        if differences.len() < options.limit {
-            differences.push(difference);
+        match difference {
+            Difference::Entry(entry) if entries.len() < options.limit => entries.push(entry),
+            Difference::Fact(fact) if facts.len() < options.limit => facts.push(fact),
+            Difference::Entry(_) | Difference::Fact(_) => {}
         }
         Ok(())
     })?;
-    print(&told(&comparison, &differences)?)
+    print(&told(&comparison, &entries, &facts)?)
 }
 
-fn told(comparison: &Comparison, differences: &[EntryDifference]) -> ProcessorResult<String> {
+type FactOf = (DefinitionIndex, Fact);
+
+fn told(
+    comparison: &Comparison,
+    entries: &[Changed<EntryContent>],
+    facts: &[Changed<FactOf>],
+) -> ProcessorResult<String> {
     let (before, after) = &comparison.manifests;
     let mut text = format!(
         "from checkpoint {} to {}\n{}, then {}\n",
@@ -39,7 +52,8 @@ fn told(comparison: &Comparison, differences: &[EntryDifference]) -> ProcessorRe
         }
     }
     push_cuts(&mut text, comparison);
-    push_entries(&mut text, comparison, differences)?;
+    push_entries(&mut text, comparison, entries)?;
+    push_facts(&mut text, comparison, facts)?;
     push_tables(&mut text, comparison);
     Ok(text)
 }
@@ -69,38 +83,60 @@ fn push_cuts(text: &mut String, comparison: &Comparison) {
     push_table(text, &table);
 }
 
-fn push_entries(text: &mut String, comparison: &Comparison, differences: &[EntryDifference]) -> ProcessorResult<()> {
-    let counts = comparison.entries;
+fn push_entries(text: &mut String, comparison: &Comparison, entries: &[Changed<EntryContent>]) -> ProcessorResult<()> {
+    let (before, after) = &comparison.manifests;
+    let (mut old, mut new) = (Figures::new(before)?, Figures::new(after)?);
+    push_counts(text, "windows, slices and sessions", comparison.entries);
+    push_changes(text, entries, |one| entry(before, &mut old, one), |one| entry(after, &mut new, one))?;
+    push_rest(text, comparison.entries, entries.len());
+    Ok(())
+}
+
+/// Nothing in jobs without views.
+fn push_facts(text: &mut String, comparison: &Comparison, facts: &[Changed<FactOf>]) -> ProcessorResult<()> {
+    if comparison.facts == EntryCounts::default() {
+        return Ok(());
+    }
+    let (before, after) = &comparison.manifests;
+    push_counts(text, "results of views", comparison.facts);
+    let line = |manifest, (definition, fact): &FactOf| Ok(fact_line(manifest, *definition, fact));
+    push_changes(text, facts, |one| line(before, one), |one| line(after, one))?;
+    push_rest(text, comparison.facts, facts.len());
+    Ok(())
+}
+
+fn push_counts(text: &mut String, what: &str, counts: EntryCounts) {
     let _ = writeln!(
         text,
-        "\nwindows, slices and sessions: {} added, {} removed, {} changed, {} the same",
+        "\n{what}: {} added, {} removed, {} changed, {} the same",
         group_digits(counts.added),
         group_digits(counts.removed),
         group_digits(counts.changed),
         group_digits(counts.unchanged)
     );
-    let (before, after) = &comparison.manifests;
-    let (mut old, mut new) = (Figures::new(before)?, Figures::new(after)?);
-    for difference in differences {
-        match (&difference.before, &difference.after) {
-            (Some(one), Some(other)) => {
-                let _ = writeln!(text, "  ~ {}", entry(before, &mut old, one)?);
-                let _ = writeln!(text, "    {}", entry(after, &mut new, other)?);
-            }
-            (Some(one), None) => {
-                let _ = writeln!(text, "  - {}", entry(before, &mut old, one)?);
-            }
-            (None, Some(other)) => {
-                let _ = writeln!(text, "  + {}", entry(after, &mut new, other)?);
-            }
-            (None, None) => {}
-        }
+}
+
+fn push_changes<T>(
+    text: &mut String,
+    changes: &[Changed<T>],
+    mut old: impl FnMut(&T) -> ProcessorResult<String>,
+    mut new: impl FnMut(&T) -> ProcessorResult<String>,
+) -> ProcessorResult<()> {
+    for change in changes {
+        let _ = match change {
+            Changed::Otherwise(one, other) => writeln!(text, "  ~ {}\n    {}", old(one)?, new(other)?),
+            Changed::Removed(one) => writeln!(text, "  - {}", old(one)?),
+            Changed::Added(other) => writeln!(text, "  + {}", new(other)?),
+        };
     }
-    let rest = counts.added + counts.removed + counts.changed - differences.len() as u64;
+    Ok(())
+}
+
+fn push_rest(text: &mut String, counts: EntryCounts, shown: usize) {
+    let rest = counts.different() - shown as u64;
     if rest > 0 {
         let _ = writeln!(text, "  {} more; --limit N shows more", group_digits(rest));
     }
-    Ok(())
 }
 
 fn push_tables(text: &mut String, comparison: &Comparison) {

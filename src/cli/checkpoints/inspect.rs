@@ -35,6 +35,7 @@ fn told(store: &CheckpointStore, contents: &Contents) -> ProcessorResult<String>
     push_sinks(&mut text, contents);
     push_sizes(&mut text, contents);
     push_windows(&mut text, contents)?;
+    super::views::push_views(&mut text, contents);
     Ok(text)
 }
 
@@ -166,7 +167,7 @@ fn push_windows(text: &mut String, contents: &Contents) -> ProcessorResult<()> {
     Ok(())
 }
 
-fn push_rest(text: &mut String, shown: usize, all: u64) {
+pub(super) fn push_rest(text: &mut String, shown: usize, all: u64) {
     let rest = all - shown as u64;
     if rest > 0 {
         let _ = writeln!(text, "  {} more; --limit N shows more, --key TEXT those of some keys", group_digits(rest));

@@ -1,5 +1,6 @@
 //! A checkpoint's content as one JSON document.
 
+use super::views::views_json;
 use super::words::{definition_name, watermark};
 use crate::checkpoint::{ChunkContent, Contents, DefinitionContent, EntryContent, Figures, Manifest, TableSize};
 use crate::error::{ProcessorError, ProcessorResult};
@@ -24,6 +25,8 @@ struct Document<'a> {
     revisions: Vec<Revision<'a>>,
     panes: Vec<Pane<'a>>,
     waiting: Vec<Waiting<'a>>,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    views: Value,
 }
 
 #[derive(Serialize)]
@@ -102,6 +105,7 @@ pub(super) fn document(contents: &Contents) -> ProcessorResult<String> {
         revisions: revisions(contents)?,
         panes: panes(contents)?,
         waiting: waiting(contents)?,
+        views: views_json(contents)?,
     };
     let text = serde_json::to_string_pretty(&document)
         .map_err(|error| ProcessorError::State(format!("the checkpoint cannot be written as JSON: {error}")))?;
@@ -188,13 +192,19 @@ fn window<'a>(manifest: &'a Manifest, figures: &mut Figures, entry: &'a EntryCon
     })
 }
 
-fn figure(value: &ResultValue) -> Value {
+pub(super) fn figure(value: &ResultValue) -> Value {
     match value {
         ResultValue::Count(count) => (*count).into(),
         ResultValue::Number(number) => (*number).into(),
         ResultValue::Null => Value::Null,
         ResultValue::Json(json) => json.clone(),
     }
+}
+
+/// The key as a value.
+pub(super) fn key_value(key: &GroupingKey) -> ProcessorResult<Value> {
+    serde_json::from_str(key.as_json())
+        .map_err(|error| ProcessorError::State(format!("the key {key} is no JSON: {error}")))
 }
 
 fn key_json(key: &GroupingKey) -> ProcessorResult<Box<RawValue>> {

@@ -5,6 +5,7 @@ mod inspect;
 mod json;
 mod list;
 mod verify;
+mod views;
 mod words;
 
 use super::arguments::{CheckpointsCommand, CheckpointsOptions, CheckpointsPlace};

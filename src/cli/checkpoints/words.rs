@@ -89,7 +89,8 @@ fn figure_list(figures: &FigureList) -> Option<String> {
     (!figures.is_empty()).then(|| told.collect::<Vec<_>>().join(", "))
 }
 
-fn figure(value: &ResultValue) -> String {
+/// As JSON writes it.
+pub(super) fn figure(value: &ResultValue) -> String {
     match value {
         ResultValue::Count(count) => count.to_string(),
         ResultValue::Number(number) => number.to_string(),
