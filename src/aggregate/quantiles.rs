@@ -286,8 +286,8 @@ impl Quantiles {
         positive: &[(u32, u64)],
         negative: &[(u32, u64)],
     ) -> Option<Self> {
-        let counts = positive.iter().chain(negative).map(|(_, count)| *count);
-        let total = counts.fold(Some(zeros), |total, count| total?.checked_add(count));
+        let mut counts = positive.iter().chain(negative).map(|(_, count)| *count);
+        let total = counts.try_fold(zeros, u64::checked_add);
         let is_right = total == Some(count) && count > EXACT_LIMIT as u64;
         is_right.then(|| match (zeros, negative) {
             (0, []) => Quantiles::Positive(bins_of(positive)),
