@@ -4,8 +4,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/env.sh
 
-scripts/kafka-jars.sh >/dev/null
-scripts/s3-jar.sh >/dev/null
+scripts/maven-jars.sh kafka >/dev/null
+scripts/maven-jars.sh s3 >/dev/null
 announce_cold_build debug
 
 log=$(mktemp)

@@ -33,21 +33,13 @@ const VALUES: u64 = 100;
 const BEGIN: i64 = 1_700_006_400_000;
 
 pub fn run(table: &mut Table) {
-    if table.wants("checkpoints-throughput") {
-        throughput(table);
-    }
-    if table.wants("checkpoints-stall") {
-        stall(table);
-    }
-    if table.wants("checkpoints-restore") {
-        restore(table);
-    }
-    if table.wants("checkpoints-incremental") {
-        incremental(table);
-    }
-    if table.wants("checkpoints-exactly-once") {
-        kafka::exactly_once(table);
-    }
+    table.run(&[
+        ("checkpoints-throughput", throughput),
+        ("checkpoints-stall", stall),
+        ("checkpoints-restore", restore),
+        ("checkpoints-incremental", incremental),
+        ("checkpoints-exactly-once", kafka::exactly_once),
+    ]);
 }
 
 /// What the worker does with its rows: which keys, how many rows, and when it looked for more.

@@ -31,15 +31,7 @@ const WATCHED: Duration = Duration::from_secs(20);
 const BEGIN: Duration = Duration::from_secs(5);
 
 pub fn run(table: &mut Table) {
-    if table.wants("cluster-files") {
-        files(table);
-    }
-    if table.wants("cluster-rows") {
-        rows(table);
-    }
-    if table.wants("cluster-idle") {
-        idle(table);
-    }
+    table.run(&[("cluster-files", files), ("cluster-rows", rows), ("cluster-idle", idle)]);
 }
 
 fn hostfile(folder: &Path, processes: usize) -> PathBuf {

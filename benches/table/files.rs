@@ -54,15 +54,7 @@ fn four_files(table: &mut Table) {
 }
 
 pub fn run(table: &mut Table) {
-    if table.wants("files-1") {
-        one_file(table);
-    }
-    if table.wants("files-definitions") {
-        definitions(table);
-    }
-    if table.wants("files-4") {
-        four_files(table);
-    }
+    table.run(&[("files-1", one_file), ("files-definitions", definitions), ("files-4", four_files)]);
 }
 
 /// The fastest loop that does nothing but parse: the bytes mapped, the same parser, the same four fields.

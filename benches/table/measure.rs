@@ -50,6 +50,9 @@ pub fn in_turn_times(
     (least_first, least_second)
 }
 
+/// A group of lines: its name, and what measures them.
+type Group<'a> = (&'a str, fn(&mut Table));
+
 /// The lines.
 pub struct Table {
     only: String,
@@ -64,6 +67,15 @@ impl Table {
     /// Whether a group of lines is asked for.
     pub fn wants(&self, group: &str) -> bool {
         group.starts_with(&self.only)
+    }
+
+    /// Measures those of the groups that are asked for, in their order.
+    pub fn run(&mut self, groups: &[Group<'_>]) {
+        for (group, measure) in groups {
+            if self.wants(group) {
+                measure(self);
+            }
+        }
     }
 
     /// A line with a floor: `floor / time`, for `count` things.

@@ -56,15 +56,7 @@ impl OpenCheckpoints {
             (Placement::PerProcess, store, offer, sound)
         } else {
             let shown = directory.display().to_string();
-            let store = match index.0 {
-                // Of an object store each process has copies of its own.
-                _ if remote.is_some() => CheckpointStore::open(directory)?,
-                0 => CheckpointStore::open(directory)?,
-                _ => CheckpointStore::join(directory)?,
-            };
-            if let Some(remote) = remote.as_ref().filter(|_| index.0 == 0) {
-                remote.check_conditions()?;
-            }
+            let store = open_shared(directory, index, remote.as_ref())?;
             (Placement::Shared, store, Offer::shared(index, shown, start.from), Vec::new())
         };
         Ok(Some(Self { path: path.clone(), store, remote, placement, offer, sound, progress, bar }))
@@ -84,6 +76,18 @@ pub(super) fn read_offers(openings: &[Vec<u8>]) -> ProcessorResult<Vec<Offer>> {
         )));
     }
     openings.iter().map(|bytes| Offer::from_bytes(bytes)).collect()
+}
+
+/// The directory of a job whose processes share their checkpoints. The first process has its lock; of an object store
+/// each process has copies of its own, and so a directory.
+fn open_shared(directory: PathBuf, process: ProcessIndex, remote: Option<&Remote>) -> ProcessorResult<CheckpointStore> {
+    let is_first = process.0 == 0;
+    let is_own = is_first || remote.is_some();
+    let store = if is_own { CheckpointStore::open(directory)? } else { CheckpointStore::join(directory)? };
+    if let Some(remote) = remote.filter(|_| is_first) {
+        remote.check_conditions()?;
+    }
+    Ok(store)
 }
 
 /// The object store that the job's checkpoints are in, where they are in one. While the job starts, whoever waits for it

@@ -16,10 +16,8 @@ pub fn encode_result(row: &ResultRow, out: &mut Vec<u8>) {
     if let Some(view) = &row.view {
         return encode_change(row, view, out);
     }
-    out.extend_from_slice(b"{\"window\":{");
-    push_window(out, row.window, row.window_name.as_deref());
-    out.extend_from_slice(b"},\"key\":");
-    out.extend_from_slice(row.key.as_json().as_bytes());
+    out.push(b'{');
+    push_window_and_key(out, row);
     out.extend_from_slice(b",\"results\":");
     push_figures(out, row);
     out.extend_from_slice(b",\"revision\":");
@@ -42,10 +40,8 @@ pub fn encode_result(row: &ResultRow, out: &mut Vec<u8>) {
 fn encode_change(row: &ResultRow, view: &ViewMark, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"view\":");
     push_string(out, &view.name);
-    out.extend_from_slice(b",\"window\":{");
-    push_window(out, row.window, row.window_name.as_deref());
-    out.extend_from_slice(b"},\"key\":");
-    out.extend_from_slice(row.key.as_json().as_bytes());
+    out.push(b',');
+    push_window_and_key(out, row);
     out.extend_from_slice(b",\"row\":");
     push_figures(out, row);
     out.extend_from_slice(b",\"op\":\"");
@@ -57,6 +53,14 @@ fn encode_change(row: &ResultRow, view: &ViewMark, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\",\"frontier\":\"");
     push_time(out, view.frontier);
     out.extend_from_slice(b"\"}");
+}
+
+/// Appends the members `window` and `key`.
+fn push_window_and_key(out: &mut Vec<u8>, row: &ResultRow) {
+    out.extend_from_slice(b"\"window\":{");
+    push_window(out, row.window, row.window_name.as_deref());
+    out.extend_from_slice(b"},\"key\":");
+    out.extend_from_slice(row.key.as_json().as_bytes());
 }
 
 /// Appends names and values.

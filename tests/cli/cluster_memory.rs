@@ -110,6 +110,31 @@ fn processed(process: &Live) -> f64 {
     metric(&process.pages(), "events_processed_total")
 }
 
+/// Adds the line of an event so long after [`BASE`]. Its number is its first value; `more` are further members of its
+/// data.
+fn write_event(lines: &mut String, after_ms: u64, model: u64, number: u64, more: &str) {
+    let at = time(BASE + after_ms as i64);
+    let _ = writeln!(
+        lines,
+        r#"{{"id":"1","timestamp":"{at}","source":"s","event_type":"metric","data":{{"model":"m{model}","f0":{number}{more}}}}}"#
+    );
+}
+
+/// What a run came to in which one process, or what reads its results, stood still for a while.
+struct Run {
+    /// The peak of each process's memory before that.
+    before: Vec<u64>,
+    /// How much higher it was at the end than that, or than usual.
+    grown: Vec<u64>,
+    /// The share of the input that was read by then.
+    read: f64,
+}
+
+/// What the memory of each has usually been, or is at its peak now.
+fn usual_or_now(usual: Option<&[u64]>, processes: &[Live]) -> Vec<u64> {
+    usual.map_or_else(|| processes.iter().map(peak).collect(), <[u64]>::to_vec)
+}
+
 /// Adds the results of a file or a standard output: count and sum of the first field by window and key.
 fn gather(lines: &str, fields: usize, into: &mut BTreeMap<(String, String), (u64, f64)>) {
     for line in lines.lines() {
@@ -141,16 +166,8 @@ mod standing_still {
     fn write_events(place: &Place) {
         let mut lines = String::new();
         for number in 0..EVENTS {
-            let at = time(BASE + number as i64);
-            let _ = write!(
-                lines,
-                r#"{{"id":"1","timestamp":"{at}","source":"s","event_type":"metric","data":{{"model":"m{}","f0":{number}"#,
-                number % KEYS
-            );
-            for field in 1..FIELDS {
-                let _ = write!(lines, r#","f{field}":{}.25"#, number % 90 + 10);
-            }
-            lines.push_str("}}\n");
+            let more = (1..FIELDS).map(|field| format!(r#","f{field}":{}.25"#, number % 90 + 10));
+            write_event(&mut lines, number, number % KEYS, number, &more.collect::<String>());
         }
         place.write("events-00.jsonl", lines);
         for name in 1..FILES {
@@ -170,16 +187,6 @@ mod standing_still {
         results
     }
 
-    /// What a run came to.
-    struct Run {
-        /// The peak of each process's memory before the stop.
-        before: Vec<u64>,
-        /// How much higher it was at the end.
-        grown: Vec<u64>,
-        /// The share of the input that was left when the process was stopped.
-        left: f64,
-    }
-
     /// Runs the job, with the second process stopped for [`STOP`] at least, until `is_enough`, which is asked with by how much the memory of each is above
     /// `usual`, or above what it was at the stop; asserts that the results are right.
     fn run(place: &Place, buffer_size: u64, usual: Option<&[u64]>, is_enough: impl Fn(&[u64]) -> bool) -> Run {
@@ -191,9 +198,9 @@ mod standing_still {
             least if least > WARM => Ok(()),
             least => Err(format!("{least}: {}", processes[0].err())),
         });
-        let before = usual.map_or_else(|| processes.iter().map(peak).collect(), <[u64]>::to_vec);
+        let before = usual_or_now(usual, &processes);
         processes[1].signal(libc::SIGSTOP);
-        let left = 1.0 - processed(&processes[0]) / share;
+        let read = processed(&processes[0]) / share;
         let stopped = Instant::now();
         while stopped.elapsed() < STOP || !is_enough(&grown(&processes, &before)) {
             std::thread::sleep(Duration::from_millis(20));
@@ -207,7 +214,7 @@ mod standing_still {
             std::fs::remove_file(place.path(name)).expect("removed");
         }
         assert_eq!(results, expected());
-        Run { before, grown, left }
+        Run { before, grown, read }
     }
 
     #[test]
@@ -216,9 +223,9 @@ mod standing_still {
         write_events(&place);
         let workers = PROCESSES as u64;
         let bound = bound_of_rows(workers, BUFFER_SIZE, FIELDS as u64) + bound_of_links(PROCESSES as u64);
-        let Run { before, grown, left } = run(&place, BUFFER_SIZE, None, |_| true);
-        println!("stopped with {:.0} % to go: {grown:?} bytes more, {bound} are allowed", left * 100.0);
-        assert!(left > 0.3, "the input was nearly over: nothing was held back");
+        let Run { before, grown, read } = run(&place, BUFFER_SIZE, None, |_| true);
+        println!("stopped with {:.0} % to go: {grown:?} bytes more, {bound} are allowed", (1.0 - read) * 100.0);
+        assert!(read < 0.7, "the input was nearly over: nothing was held back");
         assert!(grown.iter().all(|grown| *grown < bound), "{grown:?} bytes more, {bound} are allowed");
 
         let begun = Instant::now();
@@ -253,12 +260,7 @@ mod slow_sink {
     fn write_events(place: &Place) {
         let mut lines = String::new();
         for number in 0..EVENTS {
-            let at = time(BASE + (number * WINDOW_MS as u64 / OF_A_WINDOW) as i64);
-            let key = number % KEYS;
-            let _ = writeln!(
-                lines,
-                r#"{{"id":"1","timestamp":"{at}","source":"s","event_type":"metric","data":{{"model":"m{key}","f0":{number}}}}}"#
-            );
+            write_event(&mut lines, number * WINDOW_MS as u64 / OF_A_WINDOW, number % KEYS, number, "");
         }
         place.write("events-0.jsonl", lines);
         std::fs::hard_link(place.path("events-0.jsonl"), place.path("events-1.jsonl")).expect("a further name");
@@ -286,16 +288,6 @@ mod slow_sink {
         (pausing, go_on, std::thread::spawn(read))
     }
 
-    /// What a run came to.
-    struct Run {
-        /// The peak of each process's memory when results began to wait.
-        before: Vec<u64>,
-        /// How much higher it was at the end than that, or than usual.
-        grown: Vec<u64>,
-        /// The share of the input that was read when all had come to rest.
-        share: f64,
-    }
-
     /// Runs the job. What the second process writes is read for a while, and then no more until all have come to rest. Asserts that
     /// the results are right.
     fn run(place: &Place, buffer_size: u64, usual: Option<&[u64]>) -> Run {
@@ -308,7 +300,7 @@ mod slow_sink {
         // What a process at work needs anyway both have by then.
         warm.recv_timeout(PATIENCE).expect("results come");
         pausing.recv_timeout(PATIENCE).expect("results come");
-        let before = usual.map_or_else(|| processes.iter().map(peak).collect(), <[u64]>::to_vec);
+        let before = usual_or_now(usual, &processes);
         let (mut last, mut since) = (vec![0.0; PROCESSES], Instant::now());
         while since.elapsed() < REST {
             std::thread::sleep(Duration::from_millis(50));
@@ -324,7 +316,7 @@ mod slow_sink {
         let mut results = BTreeMap::new();
         [first, second].into_iter().for_each(|out| gather(&out.join().expect("read"), 1, &mut results));
         assert!(results == expected(), "{} results of {EVENTS}, or wrong ones", results.len());
-        Run { before, grown, share: last.iter().sum::<f64>() / (2 * EVENTS) as f64 }
+        Run { before, grown, read: last.iter().sum::<f64>() / (2 * EVENTS) as f64 }
     }
 
     #[test]
@@ -334,14 +326,14 @@ mod slow_sink {
         // Each row on its way may be the first of its window and key, which takes a KiB.
         let rows = bound_of_rows(2, BUFFER_SIZE, 1) + 2 * BUFFER_SIZE * 1_024;
         let bound = rows + bound_of_links(2) + bound_of_results(BUFFER_SIZE);
-        let Run { before, grown, share } = run(&place, BUFFER_SIZE, None);
-        println!("{:.1} % were read: {grown:?} bytes more, {bound} are allowed", share * 100.0);
-        assert!(share < 0.6, "{share} of the input was read: nobody was held back");
+        let Run { before, grown, read } = run(&place, BUFFER_SIZE, None);
+        println!("{:.1} % were read: {grown:?} bytes more, {bound} are allowed", read * 100.0);
+        assert!(read < 0.6, "{read} of the input was read: nobody was held back");
         assert!(grown.iter().all(|grown| *grown < bound), "{grown:?} bytes more, {bound} are allowed");
 
-        let Run { grown, share, .. } = run(&place, NO_LIMIT, Some(&before));
-        println!("without a limit {:.1} % were read: {grown:?} bytes more", share * 100.0);
-        assert!(share == 1.0 && grown[1] > bound, "{share} read, {grown:?} bytes more: the measure shows nothing");
+        let Run { grown, read, .. } = run(&place, NO_LIMIT, Some(&before));
+        println!("without a limit {:.1} % were read: {grown:?} bytes more", read * 100.0);
+        assert!(read == 1.0 && grown[1] > bound, "{read} read, {grown:?} bytes more: the measure shows nothing");
     }
 }
 
@@ -355,12 +347,7 @@ mod all_at_once {
     fn write_events(place: &Place) {
         let mut lines = String::new();
         for number in 0..RESULTS {
-            let at = time(BASE + (number * 10) as i64);
-            let _ = writeln!(
-                lines,
-                r#"{{"id":"1","timestamp":"{at}","source":"s","event_type":"metric","data":{{"model":"m{}","f0":{number}}}}}"#,
-                number % 500
-            );
+            write_event(&mut lines, number * 10, number % 500, number, "");
         }
         place.write("events-0.jsonl", lines);
     }

@@ -13,16 +13,22 @@ const EVENTS: usize = 1_200_000;
 /// How long a run may take that is left alone.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The configuration; `more` are further sections, a line each. Percentiles, so that windows are of some size; a small buffer, so
-/// that the job lives for a while.
+/// The configuration; `more` are further sections, a line each. Percentiles, so that windows are of some size.
 pub fn yaml(delivery: &str, more: &str) -> String {
+    let events = format!("count: {EVENTS}, keys: 200, partitions: 3, malformed_share: 0.001");
+    generated("faults", delivery, &events, "count, sum, max, percentile", more)
+}
+
+/// The configuration of a job over generated events: `events` says which ones, `aggregates` what is made of them;
+/// `more` are further sections, a line each. A small buffer, so that the job lives for a while.
+pub fn generated(job: &str, delivery: &str, events: &str, aggregates: &str, more: &str) -> String {
     format!(
-        "processor:\n  job: faults\n  parallelism: 2\n  buffer_size: 1000\n  delivery: {delivery}\n  \
-         source: {{type: generator, rate: null, count: {EVENTS}, keys: 200, partitions: 3, malformed_share: 0.001}}\n  \
+        "processor:\n  job: {job}\n  parallelism: 2\n  buffer_size: 1000\n  delivery: {delivery}\n  \
+         source: {{type: generator, rate: null, {events}}}\n  \
          sinks: [{{type: file, path: results.jsonl}}]\n  \
          event: {{key: [data.model, data.region], values: [data.latency_ms]}}\n  \
          windows: {{tumbling: {{size: 10s, allowed_lateness: 60s}}}}\n  watermark: {{max_out_of_orderness: 5s}}\n  \
-         aggregation: {{enabled: [count, sum, max, percentile], percentiles: [50, 99]}}\n{more}"
+         aggregation: {{enabled: [{aggregates}], percentiles: [50, 99]}}\n{more}"
     )
 }
 

@@ -1,4 +1,4 @@
-//! A server that speaks S3, on loopback, from the jar that `scripts/s3-jar.sh` fetches.
+//! A server that speaks S3, on loopback, from the jar that `scripts/maven-jars.sh` fetches.
 
 use super::program::eventually;
 use kafka_broker::process::{free_port, spawn};
@@ -64,11 +64,9 @@ impl Drop for Server {
     }
 }
 
+/// All of the server is in one jar.
 fn jar() -> PathBuf {
-    let script = super::checkout::ROOT.join("scripts/s3-jar.sh");
-    let output = Command::new(&script).stderr(Stdio::inherit()).output().expect("scripts/s3-jar.sh can be run");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let jar = said.lines().last().unwrap_or_default();
-    assert!(output.status.success() && !jar.is_empty(), "no S3 server: scripts/s3-jar.sh says above why");
-    PathBuf::from(jar)
+    let folder = kafka_broker::jars("s3");
+    let mut jars = std::fs::read_dir(folder).expect("the folder of the jar");
+    jars.next().expect("a jar").expect("the folder can be read").path()
 }

@@ -3,7 +3,7 @@
 //! What a view has said is applied change by change: a row that is deleted must be there, one that is inserted must not. So what is
 //! there twice or not at all is found. The content at the end must be what the last revisions of all results give.
 
-use super::interrupted::{PATIENCE, get};
+use super::interrupted::{PATIENCE, generated, get};
 use super::launch::{members, signal};
 use super::program::{Live, Place, eventually};
 use serde_json::{Value, json};
@@ -14,18 +14,15 @@ const EVENTS: usize = 600_000;
 
 /// Keys are few enough that comparing every window is quick.
 fn yaml(delivery: &str, events: &str, more: &str) -> String {
-    format!(
-        "processor:\n  job: views\n  parallelism: 2\n  buffer_size: 1000\n  delivery: {delivery}\n  \
-         source: {{type: generator, rate: null, count: {events}, keys: 40, partitions: 3, late_share: 0.01}}\n  \
-         sinks: [{{type: file, path: results.jsonl}}]\n  \
-         event: {{key: [data.model, data.region], values: [data.latency_ms]}}\n  \
-         windows: {{tumbling: {{size: 10s, allowed_lateness: 60s}}}}\n  watermark: {{max_out_of_orderness: 5s}}\n  \
-         aggregation: {{enabled: [count, sum, average, max, stddev, percentile], percentiles: [50, 99]}}\n  views:\n    \
+    let events = format!("count: {events}, keys: 40, partitions: 3, late_share: 0.01");
+    let views = format!(
+        "  views:\n    \
          - {{name: slowest, type: leaderboard, by: max, top: 3, sinks: [{{type: file, path: slowest.jsonl}}]}}\n    \
          - {{name: drift, type: baseline, of: average, previous: 5, regressed: {{above: 2, clear: 1}}, \
          sinks: [{{type: file, path: drift.jsonl}}]}}\n    \
          - {{name: models, type: rollup, keep: [model], sinks: [{{type: file, path: models.jsonl}}]}}\n{more}"
-    )
+    );
+    generated("views", delivery, &events, "count, sum, average, max, stddev, percentile", &views)
 }
 
 fn state(place: &Place) -> String {

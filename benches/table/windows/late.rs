@@ -22,12 +22,7 @@ const KEYS: u64 = 48;
 const BOUND: i64 = 2_000;
 
 pub fn run(table: &mut Table) {
-    if table.wants("windows-late") {
-        late(table);
-    }
-    if table.wants("windows-refinements") {
-        refinements(table);
-    }
+    table.run(&[("windows-late", late), ("windows-refinements", refinements)]);
 }
 
 /// Two minutes each million rows. One in twenty is `late` by up to as much beyond the bound.

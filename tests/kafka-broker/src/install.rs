@@ -1,6 +1,7 @@
 //! What a broker is started from: jars, a configuration, a prepared data folder.
 
 use crate::broker::Security;
+use crate::maven::jars;
 use crate::process::free_port;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,31 +65,11 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
 
 /// `java` with Kafka's jars, and with as little of the machine as will do.
 pub(crate) fn java(home: &Path) -> Command {
-    let mut command = Command::new("java");
-    command.arg("-cp").arg(format!("{}/*", jars().display())).current_dir(home).stdin(Stdio::null());
-    command
-}
-
-/// The folder of the jars, fetched where they are missing.
-fn jars() -> &'static Path {
     static JARS: OnceLock<PathBuf> = OnceLock::new();
-    JARS.get_or_init(|| {
-        let script = checkout().join("scripts/kafka-jars.sh");
-        let output = Command::new(&script).stderr(Stdio::inherit()).output().expect("scripts/kafka-jars.sh can be run");
-        let said = String::from_utf8_lossy(&output.stdout);
-        let folder = said.lines().last().unwrap_or_default();
-        assert!(output.status.success() && !folder.is_empty(), "no Kafka jars: scripts/kafka-jars.sh says above why");
-        PathBuf::from(folder)
-    })
-}
-
-/// The checkout in which cargo runs this. Checkouts that share a target folder share this crate's code, so it cannot know it from
-/// where it was compiled.
-fn checkout() -> PathBuf {
-    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests and benches, and says where");
-    let package = PathBuf::from(package);
-    let root = package.ancestors().find(|folder| folder.join("scripts/kafka-jars.sh").exists());
-    root.unwrap_or_else(|| panic!("no scripts/kafka-jars.sh in {} or above it", package.display())).to_owned()
+    let jars = JARS.get_or_init(|| jars("kafka"));
+    let mut command = Command::new("java");
+    command.arg("-cp").arg(format!("{}/*", jars.display())).current_dir(home).stdin(Stdio::null());
+    command
 }
 
 /// A folder for one broker. Those of test processes that are gone are removed.

@@ -1,5 +1,5 @@
-//! A real Apache Kafka for tests and benches: one KRaft node on loopback, started from the jars that `scripts/kafka-jars.sh`
-//! fetches.
+//! A real Apache Kafka for tests and benches: one KRaft node on loopback, started from the jars that
+//! `scripts/maven-jars.sh` fetches.
 //!
 //! The model: a [`Broker`] is one Java process with ports and a data folder of its own, which it keeps when it is stopped and
 //! started again. It is ended by its process id when it is dropped, and by the kernel when the test process ends in whatever
@@ -11,8 +11,10 @@
 
 mod broker;
 mod install;
+mod maven;
 pub mod process;
 mod records;
 
 pub use broker::{Broker, Security, fresh};
+pub use maven::jars;
 pub use records::{ReadRecord, TestRecord};
