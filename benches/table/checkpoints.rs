@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 
 /// Windows, of one key each.
 const KEYS: u64 = 100_000;
+/// So many that a checkpoint of all is 100 MB.
+const LARGE: u64 = 240_000;
 /// Values that each window has before anything is measured.
 const VALUES: u64 = 100;
 /// All rows are in one window of a day.
@@ -45,6 +47,8 @@ pub fn run(table: &mut Table) {
 /// What the worker does with its rows: which keys, how many rows, and when it looked for more.
 #[derive(Clone)]
 struct Feed {
+    /// How many windows the first rows fill, of one key each.
+    windows: u64,
     /// Keys that rows after the first ones are spread over.
     keys: u64,
     rows: u64,
@@ -70,7 +74,7 @@ const TURN: Duration = Duration::from_millis(50);
 
 impl Feed {
     fn new(keys: u64, rows: u64) -> Self {
-        Self { keys, rows, turns: Arc::default(), filled: Arc::default(), is_filled: false, turn_of: None }
+        Self { windows: KEYS, keys, rows, turns: Arc::default(), filled: Arc::default(), is_filled: false, turn_of: None }
     }
 
     fn has_its_turn(&self, now: Instant) -> bool {
@@ -213,7 +217,7 @@ fn publications(folder: &Path, is_over: &AtomicBool) -> Vec<Instant> {
 /// The longest time between two turns of the source, in each second with a checkpoint.
 fn stall(table: &mut Table) {
     let folder = tempfile::tempdir().expect("a folder");
-    let feed = Feed::new(KEYS, 250_000_000);
+    let feed = Feed { windows: LARGE, ..Feed::new(LARGE, 250_000_000) };
     run_feed(folder.path(), Some("1s"), &feed);
     let begin = feed.filled.lock().expect("nobody panicked").expect("the windows were filled");
     let turns = feed.turns.lock().expect("nobody panicked").clone();
@@ -370,8 +374,8 @@ impl Input for FeedInput {
         let feed = self.0.lock().expect("nobody panicked").take().expect("there is one worker");
         let source = FeedSource {
             control: context.control,
-            next: if feed.is_filled { KEYS * VALUES } else { 0 },
-            end: KEYS * VALUES + feed.rows,
+            next: if feed.is_filled { feed.windows * VALUES } else { 0 },
+            end: feed.windows * VALUES + feed.rows,
             feed,
             slot: None,
             keys: KeyAddresses::default(),
@@ -400,7 +404,7 @@ impl Source for FeedSource {
         });
         let now = Instant::now();
         self.feed.turns.lock().expect("nobody panicked").push(Turn { at: now, rows: self.next });
-        if self.next >= KEYS * VALUES {
+        if self.next >= self.feed.windows * VALUES {
             self.feed.filled.lock().expect("nobody panicked").get_or_insert(now);
         }
         if self.next >= self.end {
@@ -416,7 +420,8 @@ impl Source for FeedSource {
         while self.next < self.end && self.next - first < max_records as u64 {
             let row = self.next;
             let (mixed, keys) = (row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20, self.feed.keys);
-            let key = if row < KEYS * VALUES { row % KEYS } else { mixed % keys };
+            let windows = self.feed.windows;
+            let key = if row < windows * VALUES { row % windows } else { mixed % keys };
             let value = 50.0 + (row.wrapping_mul(2_654_435_761) % 100_000) as f64 / 100.0;
             let key = self.keys.of(intake, key, |key| key.to_le_bytes().to_vec());
             self.columns.push(EventTime::from_millis(BEGIN + (row % 1_000) as i64), key, &[(FieldIndex(0), value)]);
