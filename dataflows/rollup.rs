@@ -39,7 +39,7 @@ fn adding<'scope>(facts: Facts<'scope>, view: Rollup, merger: Rc<Merger>) -> Vie
         parts = parts.concat(spreads.explode(once));
     }
     parts
-        .reduce_named("rollup", move |(window, key), parts: &[(&Part<Spread>, Sums)], rows| {
+        .reduce_named("rollup", move |(window, key), parts: &[(&Part, Sums)], rows| {
             let sums = parts.iter().find_map(|(part, sums)| matches!(part, Part::Sums).then_some(sums));
             let spread = parts.iter().find_map(|(part, _)| match part {
                 Part::Spread(spread) => Some(spread),

@@ -74,7 +74,15 @@ const TURN: Duration = Duration::from_millis(50);
 
 impl Feed {
     fn new(keys: u64, rows: u64) -> Self {
-        Self { windows: KEYS, keys, rows, turns: Arc::default(), filled: Arc::default(), is_filled: false, turn_of: None }
+        Self {
+            windows: KEYS,
+            keys,
+            rows,
+            turns: Arc::default(),
+            filled: Arc::default(),
+            is_filled: false,
+            turn_of: None,
+        }
     }
 
     fn has_its_turn(&self, now: Instant) -> bool {

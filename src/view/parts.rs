@@ -118,10 +118,10 @@ fn add_by_field<T: Clone>(all: &mut ByField<T>, more: &ByField<T>, add: impl Fn(
 }
 
 /// What is known of a group: its sums as often as they say, and its spread once.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Part<S> {
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Part {
     /// They are the difference.
     Sums,
     /// It is the value.
-    Spread(S),
+    Spread(Spread),
 }

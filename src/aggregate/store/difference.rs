@@ -169,29 +169,24 @@ impl Difference {
     }
 }
 
-/// A finite number, ordered by [`f64::total_cmp`].
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Number(f64);
+/// A finite number as an integer of the order of [`f64::total_cmp`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Number(i64);
 
-impl Ord for Number {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.total_cmp(&other.0)
+impl Number {
+    fn of(number: f64) -> Self {
+        Self(flipped(number.to_bits() as i64))
+    }
+
+    fn value(self) -> f64 {
+        f64::from_bits(flipped(self.0) as u64)
     }
 }
 
-impl PartialOrd for Number {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
+/// Of negative numbers the greater ones have the lesser bits. Its own inverse: the sign stays.
+fn flipped(bits: i64) -> i64 {
+    bits ^ ((bits >> 63) as u64 >> 1) as i64
 }
-
-impl PartialEq for Number {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Number {}
 
 /// What cannot be taken out of an accumulator of one value field again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -258,18 +253,18 @@ impl AccumulatorStore {
     pub fn bounds(&self, id: AccumulatorId) -> Bounds {
         let (least, greatest) = (self.least(id.index()), self.greatest(id.index()));
         let few = self.quantiles.get(id.index()).and_then(Quantiles::exact).map(|values| {
-            let mut values: Vec<Number> = values.iter().map(|value| Number(value + 0.0)).collect();
+            let mut values: Vec<Number> = values.iter().map(|value| Number::of(value + 0.0)).collect();
             values.sort_unstable();
             values
         });
-        Bounds { least: least.map(Number), greatest: greatest.map(Number), few }
+        Bounds { least: least.map(Number::of), greatest: greatest.map(Number::of), few }
     }
 
     /// A new accumulator that is the sum of both. Bounds are not asked for where they say nothing ([`AggregatePlan::has_bounds`]).
     pub fn insert(&mut self, difference: &Difference, bounds: Option<&Bounds>) -> ProcessorResult<AccumulatorId> {
         let id = self.create();
         if let Some(values) = bounds.and_then(|bounds| bounds.few.as_ref()) {
-            values.iter().for_each(|value| self.add(id, value.0));
+            values.iter().for_each(|value| self.add(id, value.value()));
             if self.count(id) as i64 == difference.count {
                 return Ok(id);
             }
@@ -296,10 +291,10 @@ impl AccumulatorStore {
             self.squares[index] = (!exact.negative).then(|| ExactSquares::from_exact(&exact))?;
         }
         if needs.min && count > 0 {
-            self.minima[index] = bounds?.least?.0;
+            self.minima[index] = bounds?.least?.value();
         }
         if needs.max && count > 0 {
-            self.maxima[index] = bounds?.greatest?.0;
+            self.maxima[index] = bounds?.greatest?.value();
         }
         if needs.quantiles {
             let zeros = u64::try_from(difference.zeros).ok()?;
