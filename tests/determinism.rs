@@ -4,11 +4,11 @@
 #[path = "support/job.rs"]
 mod job;
 
+use kafka_broker::process::free_addresses;
 use llm_optimizer_processor::config::GeneratorConfig;
 use llm_optimizer_processor::runtime::Control;
 use llm_optimizer_processor::source::generator::generate;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -181,13 +181,6 @@ fn try_processes(job: Job, files: &[PathBuf], out: &Path) -> Vec<String> {
         }
     }
     failures
-}
-
-fn free_addresses(count: usize) -> Vec<String> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port")).collect();
-    let address = |listener: &TcpListener| listener.local_addr().expect("it is bound").to_string();
-    listeners.iter().map(address).collect()
 }
 
 /// Compares in a way that does not print megabytes.

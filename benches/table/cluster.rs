@@ -7,10 +7,10 @@ use super::events::{TUMBLING, file_source, folder, write_files};
 use super::files::bench_config;
 use super::measure::{Table, wall};
 use super::rows::{Row, Rows, run_rows_on};
+use kafka_broker::process::free_addresses;
 use llm_optimizer_processor::event::WorkerIndex;
 use llm_optimizer_processor::runtime::Topology;
 use rand::{RngExt, SeedableRng};
-use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -35,10 +35,8 @@ pub fn run(table: &mut Table) {
 }
 
 fn hostfile(folder: &Path, processes: usize) -> PathBuf {
-    let listeners: Vec<_> = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    let address = |listener: &TcpListener| listener.local_addr().expect("it is bound").to_string();
     let path = folder.join("hosts");
-    std::fs::write(&path, listeners.iter().map(address).collect::<Vec<_>>().join("\n")).expect("written");
+    std::fs::write(&path, free_addresses(processes).join("\n")).expect("written");
     path
 }
 

@@ -33,8 +33,7 @@ fn connect_to_all(topology: &Topology, control: &Control) -> ProcessorResult<Opt
 }
 
 fn free_addresses<const N: usize>() -> [String; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().to_string())
+    kafka_broker::process::free_addresses(N).try_into().expect("as many as asked for")
 }
 
 fn topology(threads: usize, process: usize, addresses: &[String]) -> Topology {

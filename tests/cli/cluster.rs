@@ -1,6 +1,7 @@
 //! Two processes of one job: finding each other, and ending.
 
 use super::program::{Live, Place, config, eventually};
+use kafka_broker::process::free_addresses;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -10,9 +11,7 @@ pub const ORDERLY: Duration = Duration::from_secs(10);
 
 /// A hostfile with two free addresses of this machine.
 pub fn hostfile(place: &Place) {
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port"));
-    let addresses = listeners.map(|listener| listener.local_addr().expect("it is bound").to_string());
-    place.write("hosts", addresses.join("\n"));
+    place.write("hosts", free_addresses(2).join("\n"));
 }
 
 fn start(place: &Place, process: usize, threads: usize) -> Live {

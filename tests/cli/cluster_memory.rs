@@ -6,11 +6,11 @@
 
 use super::interrupted::metric;
 use super::program::{Live, Place, eventually};
+use kafka_broker::process::free_addresses;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read;
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
@@ -88,10 +88,7 @@ fn yaml(buffer_size: u64, fields: usize, sinks: &str) -> String {
 }
 
 fn hostfile(place: &Place, processes: usize) {
-    let listeners: Vec<_> = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    let addresses: Vec<String> =
-        listeners.iter().map(|listener| listener.local_addr().expect("it is bound").to_string()).collect();
-    place.write("hosts", addresses.join("\n"));
+    place.write("hosts", free_addresses(processes).join("\n"));
 }
 
 /// All processes, each with one worker.

@@ -1,6 +1,7 @@
 //! `processor late-report`, with a running processor and without.
 
 use super::program::{EVENTS, Live, Place, Said, config, eventually};
+use kafka_broker::process::free_addresses;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -73,7 +74,7 @@ fn what_keeps_it_from_telling_is_one_line() {
     let place = Place::new();
     place.write("off.yaml", config("stdin", "[stdout]"));
     place.write("any.yaml", config("stdin", "[stdout]").replace("{enabled: false}", "{listen: \"127.0.0.1:0\"}"));
-    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it is bound").to_string();
+    let [nobody] = <[String; 1]>::try_from(free_addresses(1)).expect("one");
     let absent = answering("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno");
     let other = answering("HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n<html></html>");
     for (arguments, part) in [

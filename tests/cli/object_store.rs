@@ -171,6 +171,12 @@ fn a_job_that_dies_at_any_step_goes_on() {
             job.forget();
         }
     }
+    // As one leaves it that dies while it writes an object.
+    let half_written = ["1/0123456789abcdef/worker-0/CURRENT#1", "tables/0123456789abcdef/worker-1/000009.sst#1"];
+    for file in half_written.map(|name| job.place.path(&format!("objects/{name}"))) {
+        fs::create_dir_all(file.parent().expect("it has one")).expect("made");
+        fs::write(file, "half").expect("written");
+    }
     job.end();
     job.check();
     // What the dead ones have left went with the first checkpoint of the last.

@@ -245,7 +245,7 @@ fn a_view_that_has_changed_is_refused_and_both_are_named() {
 #[test]
 fn pages_and_the_command_show_the_content() {
     let place = Place::new();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let port = kafka_broker::process::free_port();
     let metrics = format!("  metrics: {{listen: \"127.0.0.1:{port}\"}}\n");
     let text = yaml("at_least_once", "null", &metrics).replace("rate: null", "rate: 20000");
     place.write(

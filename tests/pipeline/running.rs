@@ -101,7 +101,7 @@ async fn a_panic_in_a_closure_ends_the_run_with_its_message() {
 
 #[tokio::test]
 async fn the_pages_of_a_pipeline() {
-    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listen = ([127, 0, 0, 1], kafka_broker::process::free_port()).into();
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     let metrics = ProcessorMetrics::new();
     let pipeline = of_calls()

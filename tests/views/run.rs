@@ -1,6 +1,7 @@
 //! Runs views over a script.
 
 use crate::script::{Action, PLAN, Script};
+use kafka_broker::process::free_addresses;
 use llm_optimizer_processor::dataflows::views::{ViewParts, views};
 use llm_optimizer_processor::event::DefinitionIndex;
 use llm_optimizer_processor::sink::{ResultBatch, ResultRow};
@@ -69,7 +70,7 @@ pub fn run(views: &[View], script: &Script, workers: Workers, start: Start) -> V
     let configs = match workers {
         Workers::Threads(count) => vec![timely::Config::process(count)],
         Workers::Processes(count) => {
-            let addresses: Vec<String> = free_ports(count).iter().map(|port| format!("127.0.0.1:{port}")).collect();
+            let addresses: Vec<String> = free_addresses(count);
             let config = |process| timely::Config {
                 communication: timely::CommunicationConfig::Cluster {
                     threads: 1,
@@ -98,11 +99,6 @@ pub fn run(views: &[View], script: &Script, workers: Workers, start: Start) -> V
         .collect();
     processes.into_iter().for_each(|process| process.join().expect("a process ends"));
     Arc::try_unwrap(said).expect("all have ended").into_inner().unwrap()
-}
-
-fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
 
 fn run_worker(

@@ -20,6 +20,7 @@ mod offline;
 mod open;
 mod publish;
 mod removal;
+mod staged;
 mod survey;
 #[cfg(test)]
 mod tests;

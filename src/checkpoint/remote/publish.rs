@@ -10,7 +10,8 @@
 
 use super::client::{IsOver, ObjectClient, ObjectErrorKind, ObjectResult};
 use super::keys::{manifest_key, objects_of, parse_epoch, runs_of};
-use super::removal::{Named, checkpoints_to_remove, leftovers, objects_to_remove};
+use super::removal::{Named, checkpoints_to_remove, is_abandoned, leftovers, objects_to_remove};
+use super::staged;
 use super::survey::read_manifest;
 use crate::checkpoint::{Manifest, failpoint};
 use crate::error::{ProcessorError, ProcessorResult};
@@ -111,8 +112,7 @@ impl RemotePublisher {
         removed.iter().for_each(|epoch| drop(state.known.remove(epoch)));
         state.doomed.extend(objects);
         if !state.is_swept {
-            let left = self.leftovers(&state, manifest)?;
-            state.doomed.extend(left);
+            self.sweep(&mut state, manifest)?;
             state.is_swept = true;
         }
         let doomed: Vec<String> = state.doomed.iter().cloned().collect();
@@ -137,11 +137,17 @@ impl RemotePublisher {
         Ok(())
     }
 
-    fn leftovers(&self, state: &State, manifest: &Manifest) -> ObjectResult<Vec<String>> {
+    /// Finds what runs before have left, and removes of it what is no object yet.
+    fn sweep(&self, state: &mut State, manifest: &Manifest) -> ProcessorResult<()> {
         let objects = self.remover.list()?;
         let key = manifest_key(manifest.epoch);
-        let Some(published) = objects.iter().find(|object| object.key == key) else { return Ok(Vec::new()) };
-        Ok(leftovers(&objects, &state.known, &runs_of(manifest), published.modified))
+        let Some(published) = objects.iter().find(|object| object.key == key) else { return Ok(()) };
+        let ours = runs_of(manifest);
+        state.doomed.extend(leftovers(&objects, &state.known, &ours, published.modified));
+        let url = self.remover.url();
+        let mut unfinished = staged::staged(url)?;
+        unfinished.retain(|file| is_abandoned(&file.object, &ours, published.modified));
+        staged::remove(url, &unfinished)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -67,6 +67,17 @@ pub fn leftovers(
     objects.iter().filter(is_left).map(|object| object.key.clone()).collect()
 }
 
+/// Whether somebody who is gone was to write this object: of another run than `ours`, or any manifest, begun before the manifest with
+/// which this run began to count.
+pub fn is_abandoned(unfinished: &Object, ours: &BTreeSet<RunId>, first_published: DateTime<Utc>) -> bool {
+    let is_others = match parse(&unfinished.key) {
+        Some(KeyOf::Table(run) | KeyOf::File(_, run)) => !ours.contains(&run),
+        Some(KeyOf::Manifest(_)) => true,
+        None => false,
+    };
+    is_others && unfinished.modified < first_published
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,5 +145,20 @@ mod tests {
         assert_eq!(leftovers(&objects, &published, &BTreeSet::from([ours, peer]), at(30)), left);
         let unread = BTreeMap::from([(Epoch::new(8), None)]);
         assert!(leftovers(&objects, &unread, &BTreeSet::from([ours, peer]), at(30)).is_empty());
+    }
+
+    #[test]
+    fn what_others_began_before_and_did_not_finish_is_abandoned() {
+        let at = |millis| DateTime::from_timestamp_millis(millis).unwrap();
+        let (dead, ours, worker) = (RunId(1), BTreeSet::from([RunId(2)]), WorkerIndex(0));
+        let is_abandoned =
+            |key: String, modified| is_abandoned(&Object { key, bytes: 1, modified: at(modified) }, &ours, at(30));
+        assert!(is_abandoned(table_key(dead, worker, "000002.sst"), 29));
+        assert!(is_abandoned(file_key(Epoch::new(6), dead, worker, "CURRENT"), 29));
+        assert!(is_abandoned(manifest_key(Epoch::new(6)), 29));
+        assert!(!is_abandoned(table_key(dead, worker, "000002.sst"), 30));
+        assert!(!is_abandoned(manifest_key(Epoch::new(6)), 30));
+        assert!(!is_abandoned(table_key(RunId(2), worker, "000002.sst"), 29));
+        assert!(!is_abandoned("notes.txt".to_owned(), 29));
     }
 }

@@ -5,7 +5,6 @@ use super::kubernetes::{FOLDER, container};
 use super::{read, texts};
 use crate::pages::get;
 use crate::program::{Live, Place, eventually};
-use std::net::TcpListener;
 use std::time::Duration;
 
 /// The processes of a job, and the folders that stand for the volumes.
@@ -18,9 +17,7 @@ impl Pods {
     fn new() -> Pods {
         let place = Place::new();
         let count = read(&format!("{FOLDER}/hosts.txt")).lines().filter(|line| !line.starts_with('#')).count();
-        let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-        let address = |listener: &TcpListener| listener.local_addr().expect("it is bound").to_string();
-        let addresses: Vec<String> = listeners.iter().map(address).collect();
+        let addresses = kafka_broker::process::free_addresses(count);
         place.write("hosts.txt", addresses.join("\n"));
         place.write("secret", "what these processes prove to each other\n");
         let pods = Pods { place, addresses };

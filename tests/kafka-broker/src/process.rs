@@ -20,6 +20,12 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// Free addresses of this machine, for processes that listen at them later. A port that the kernel chose could meanwhile be given to
+/// somebody's outgoing connection, and these cannot.
+pub fn free_addresses(count: usize) -> Vec<String> {
+    (0..count).map(|_| format!("127.0.0.1:{}", free_port())).collect()
+}
+
 /// Starts a process that the kernel ends when this process ends.
 ///
 /// The kernel's promise is tied to the *thread* that starts the process, and a test's thread ends with the test: so one thread,
