@@ -16,6 +16,7 @@ mod compare;
 mod contents;
 mod coordinator;
 mod cut;
+mod direct_io;
 mod failpoint;
 mod fault;
 mod files;

@@ -5,6 +5,8 @@
 //! what has changed. The truth is in the checkpoints: the database is made anew at each start, and there is no write-ahead log, as a
 //! snapshot flushes first and nothing before it counts.
 //!
+//! Flushes and merges go past the page cache where the file system takes that; see [`super::direct_io`].
+//!
 //! Changes go in in pieces of some megabytes: RocksDB would hold another copy of one large batch twice. Nobody reads between
 //! the pieces.
 //!
@@ -14,6 +16,7 @@
 //! on: the next snapshot has everything. Meanwhile what is there can be read. A database whose files somebody has removed cannot be
 //! made good: see [`WorkerStore::lost`].
 
+use super::direct_io;
 use super::failpoint;
 use super::files::{KnownFiles, SnapshotFiles, write_durably};
 use super::record::Changes;
@@ -113,13 +116,16 @@ impl WorkerStore {
     /// besides.
     pub fn create_within(directory: &Path, memory: usize) -> ProcessorResult<Self> {
         create_directory(directory)?;
+        // Before the directory goes for a moment.
+        let is_direct = direct_io::is_supported(directory);
         DB::destroy(&Options::default(), directory).map_err(|error| {
             ProcessorError::State(format!(
                 "cannot remove the database that an earlier run left in {}: {error}",
                 directory.display()
             ))
         })?;
-        let options = options(memory);
+        let mut options = options(memory);
+        options.set_use_direct_io_for_flush_and_compaction(is_direct);
         let db = DB::open(&options, directory).map_err(|error| failure(directory, &error))?;
         let inner = Inner { path: directory.to_owned(), options, db: RwLock::new(Some(db)), writing: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })

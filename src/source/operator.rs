@@ -37,7 +37,9 @@ pub const RECORDS_PER_TURN: usize = 4096;
 
 /// The same from the cut of an epoch until its snapshot is encoded: each record may find an entry that has to be encoded before it
 /// changes, which takes longer than the record itself.
-const RECORDS_PER_TURN_OF_SNAPSHOT: usize = 512;
+const RECORDS_PER_TURN_OF_SNAPSHOT: usize = 256;
+/// The same until the checkpoint is published: the database is at work beside the worker, and memory can be slow.
+const RECORDS_PER_TURN_OF_CHECKPOINT: usize = 512;
 /// How often settled offsets are told, peers are spoken to, and a stopped source looks whether it may end.
 const HOUSEKEEPING: Duration = Duration::from_millis(50);
 
@@ -257,12 +259,20 @@ impl SourceOperator {
         if self.settings.control.is_stopping() {
             return 0;
         }
-        let is_encoded = self.settings.epochs.as_ref().is_some_and(WorkerEpochs::is_writing);
-        let most = match self.frozen.is_some() || is_encoded {
-            true => RECORDS_PER_TURN_OF_SNAPSHOT,
-            false => RECORDS_PER_TURN,
-        };
-        self.settings.credits.available().min(most)
+        self.settings.credits.available().min(self.most_records())
+    }
+
+    /// As many as keep a turn short.
+    fn most_records(&self) -> usize {
+        let Some(epochs) = &self.settings.epochs else { return RECORDS_PER_TURN };
+        let cut = self.epoch.previous().filter(|cut| *cut >= epochs.first().epoch);
+        if self.frozen.is_some() || epochs.is_writing() {
+            RECORDS_PER_TURN_OF_SNAPSHOT
+        } else if cut > epochs.published() {
+            RECORDS_PER_TURN_OF_CHECKPOINT
+        } else {
+            RECORDS_PER_TURN
+        }
     }
 
     /// Asks the source for records and sends the rows they became.

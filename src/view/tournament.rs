@@ -31,13 +31,14 @@ where
     V: ExchangeData,
 {
     let mixed = |hash: u64| (hash ^ (hash >> 32) ^ (hash >> 17)) as u32 & ((1 << LEVELS[0]) - 1);
-    let mut level = leaves.map(move |((group, hash), value)| ((group, mixed(hash)), Placed { value, bucket: 0 }));
+    // The bucket comes first: it settles most comparisons, and a group can be long.
+    let mut level = leaves.map(move |((group, hash), value)| ((mixed(hash), group), Placed { value, bucket: 0 }));
     for (bits, finer) in LEVELS.iter().zip(std::iter::once(&LEVELS[0]).chain(&LEVELS)) {
         let (shift, combine) = (finer - bits, combine.clone());
         let buckets = match shift {
             0 => level,
-            _ => level.map(move |((group, bucket), Placed { value, .. })| {
-                ((group, bucket >> shift), Placed { value, bucket })
+            _ => level.map(move |((bucket, group), Placed { value, .. })| {
+                ((bucket >> shift, group), Placed { value, bucket })
             }),
         };
         level = buckets.reduce_named(name, move |_bucket, values, combined| {
@@ -48,5 +49,5 @@ where
             combined.extend(combine(&values).into_iter().map(|value| (Placed { value, bucket: 0 }, 1)));
         });
     }
-    level.map(|((group, _), Placed { value, .. })| (group, value))
+    level.map(|((_, group), Placed { value, .. })| (group, value))
 }

@@ -3,10 +3,11 @@
 //!
 //! How it fails: a snapshot that cannot be encoded, and state that cannot be read back, end the run with the reason.
 
-use super::{SNAPSHOT_BYTES_PER_TURN, WindowOperator, Writing};
+use super::{SNAPSHOT_BYTES_AT_ONCE, SNAPSHOT_BYTES_PER_TURN, SNAPSHOT_TIME_PER_TURN, WindowOperator, Writing};
 use crate::checkpoint::Changes;
 use crate::time::{EventTime, Time};
 use crate::window::WindowState;
+use std::time::Instant;
 use timely::progress::frontier::MutableAntichain;
 
 /// What entries take that rows have found since the turn before.
@@ -53,11 +54,14 @@ impl WindowOperator {
     pub(super) fn write_snapshot(&mut self) {
         let (Some(writing), Some(epochs)) = (&mut self.writing, &self.settings.epochs) else { return };
         let mut changes = Changes::with_room(SNAPSHOT_BYTES_PER_TURN + ROOM_FOR_ROWS);
-        while let Some(state) = self.states.get_mut(writing.place) {
-            let left = SNAPSHOT_BYTES_PER_TURN.saturating_sub(changes.bytes());
-            match state.write_snapshot(&mut changes, left) {
+        let begun = Instant::now();
+        while let Some(state) = self.states.get_mut(writing.place)
+            && changes.bytes() < SNAPSHOT_BYTES_PER_TURN
+            && begun.elapsed() < SNAPSHOT_TIME_PER_TURN
+        {
+            match state.write_snapshot(&mut changes, SNAPSHOT_BYTES_AT_ONCE) {
                 Ok(true) => writing.place += 1,
-                Ok(false) => break,
+                Ok(false) => {}
                 Err(error) => return self.settings.control.fail(error),
             }
         }

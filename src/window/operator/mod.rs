@@ -52,9 +52,14 @@ const WRITTEN_PAUSE: Duration = Duration::from_millis(50);
 /// Bytes of a snapshot that are encoded in a turn: about a millisecond's work. The more of it is done in the order of memory, the
 /// less is left for rows to find, one here and one there.
 const SNAPSHOT_BYTES_PER_TURN: usize = 512 * 1024;
+/// No more is begun in a turn after this time. It is what keeps a turn short when memory is slow, as it can be for a tenth of a
+/// second while the database merges files.
+const SNAPSHOT_TIME_PER_TURN: Duration = Duration::from_millis(1);
+/// Bytes that are encoded between two looks at the clock.
+const SNAPSHOT_BYTES_AT_ONCE: usize = 16 * 1024;
 /// Rows that have waited for an epoch and are let in in a turn while the snapshot of the one before is encoded: many of them find an
 /// entry that has to be encoded before it changes.
-const STASHED_ROWS_PER_TURN: usize = 512;
+const STASHED_ROWS_PER_TURN: usize = 256;
 
 /// What the window operator needs from its surroundings.
 pub struct WindowSettings {
