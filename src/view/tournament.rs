@@ -31,7 +31,6 @@ where
     V: ExchangeData,
 {
     let mixed = |hash: u64| (hash ^ (hash >> 32) ^ (hash >> 17)) as u32 & ((1 << LEVELS[0]) - 1);
-    // The bucket comes first: it settles most comparisons, and a group can be long.
     let mut level = leaves.map(move |((group, hash), value)| ((mixed(hash), group), Placed { value, bucket: 0 }));
     for (bits, finer) in LEVELS.iter().zip(std::iter::once(&LEVELS[0]).chain(&LEVELS)) {
         let (shift, combine) = (finer - bits, combine.clone());
