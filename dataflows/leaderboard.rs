@@ -1,22 +1,20 @@
 //! Results in, the best keys of each window out.
 //!
 //! ```text
-//! facts --> (board, ranked key) --> best of 4,096 buckets --> of 256 --> of 16 --> of all --> ranks
+//! facts --> (board, ranked key) --> best of 2,048 buckets --> of 256 --> of 16 --> of all, as rows
 //! ```
 
-use crate::view::tournament::tournament;
-use crate::view::{Facts, Leaderboard, ViewRows};
+use crate::view::tournament::{LEAVES_CHANGE, tournament_into};
+use crate::view::{Board, Fact, Facts, Leaderboard, Ranked, ViewRows};
 
 /// Wires the program.
 pub fn leaderboard<'scope>(facts: Facts<'scope>, view: &Leaderboard) -> ViewRows<'scope> {
     let (entering, choosing, ranking) = (view.clone(), view.clone(), view.clone());
-    let entries = facts.flat_map(move |fact| {
+    let enter = move |fact: Fact| {
         let hash = fact.key.fnv();
         entering.entry(&fact).map(|(board, ranked)| ((board, hash), ranked))
-    });
-    let best = tournament("leaderboard", entries, move |keys| choosing.best(keys));
-    best.reduce_named("ranks", move |(window, _board), keys, rows| {
-        rows.extend(ranking.rows(*window, keys.iter().map(|(key, _)| *key)).into_iter().map(|row| (row, 1)));
-    })
-    .map(|(_board, row)| row)
+    };
+    let combine = move |keys: &[&Ranked]| choosing.best(keys);
+    let finish = move |(window, _board): &Board, keys: &[&Ranked]| ranking.rows(*window, keys.iter().copied());
+    tournament_into("leaderboard", LEAVES_CHANGE, facts, enter, combine, finish).map(|(_board, row)| row)
 }

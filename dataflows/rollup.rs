@@ -12,9 +12,10 @@
 //! ```
 
 use crate::view::parts::{Part, Spread, Sums};
-use crate::view::tournament::tournament;
-use crate::view::{Facts, Figures, Merger, Rollup, ViewRows};
+use crate::view::tournament::{ALL_LEVELS_CHANGE, tournament};
+use crate::view::{Fact, Facts, Figures, Merger, Rollup, ViewRows};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Wires the program.
 pub fn rollup<'scope>(facts: Facts<'scope>, view: &Rollup, figures: Figures) -> ViewRows<'scope> {
@@ -33,8 +34,9 @@ fn adding<'scope>(facts: Facts<'scope>, view: Rollup, merger: Rc<Merger>) -> Vie
     });
     let mut parts = members.clone().explode(|((group, _), (sums, _))| std::iter::once(((group, Part::Sums), sums)));
     if merger.has_spread() {
-        let spreads = members.map(|(member, (_, spread))| (member, spread));
-        let spreads = tournament("rollup spread", spreads, |parts| vec![Spread::combined(parts)]);
+        let enter = |(member, (_, spread))| Some((member, spread));
+        let combine = |parts: &[&Spread]| vec![Spread::combined(parts)];
+        let spreads = tournament("rollup spread", ALL_LEVELS_CHANGE, members, enter, combine);
         let once = |(group, spread)| std::iter::once(((group, Part::Spread(spread)), Sums::one()));
         parts = parts.concat(spreads.explode(once));
     }
@@ -54,7 +56,8 @@ fn adding<'scope>(facts: Facts<'scope>, view: Rollup, merger: Rc<Merger>) -> Vie
 
 fn merging<'scope>(facts: Facts<'scope>, view: Rollup, merger: Rc<Merger>) -> ViewRows<'scope> {
     let showing = Rc::clone(&merger);
-    let members = facts.map(move |fact| ((view.group(&fact), fact.key.fnv()), fact.accumulators.clone()));
-    tournament("rollup", members, move |parts| vec![merger.merge(parts)])
+    let enter = move |fact: Fact| Some(((view.group(&fact), fact.key.fnv()), fact.accumulators.clone()));
+    let combine = move |parts: &[&Arc<[u8]>]| vec![merger.merge(parts)];
+    tournament("rollup", ALL_LEVELS_CHANGE, facts, enter, combine)
         .map(move |((window, key), accumulators)| showing.row(window, key, &accumulators))
 }

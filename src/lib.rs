@@ -49,6 +49,7 @@ pub mod exchange;
 pub mod http;
 pub mod metrics;
 pub mod pipeline;
+mod prefetch;
 pub mod runtime;
 pub mod sink;
 pub mod source;

@@ -86,7 +86,12 @@ fn value(key: u64, revision: u64) -> f64 {
     ((key * 2_654_435_761 + revision * 40_503) % 1_000_003) as f64
 }
 
-fn row(plan: &Arc<AggregatePlan>, window: i64, number: u64, revision: u64) -> ResultRow {
+/// As windows give them out: the results of a key have one text.
+fn keys(number: u64) -> Vec<GroupingKey> {
+    (0..number).map(key).collect()
+}
+
+fn row(plan: &Arc<AggregatePlan>, window: i64, (number, key): (u64, &GroupingKey), revision: u64) -> ResultRow {
     let mut store = AccumulatorStore::new(Arc::clone(plan));
     let id = store.create();
     (0..3).for_each(|index| store.add(id, value(number, revision) + f64::from(index)));
@@ -97,7 +102,7 @@ fn row(plan: &Arc<AggregatePlan>, window: i64, number: u64, revision: u64) -> Re
     ResultRow {
         window: TimeWindow { start: at((window - 1) * STEP), end: at(window * STEP) },
         window_name: None,
-        key: key(number),
+        key: key.clone(),
         names: plan.names().into(),
         values,
         revision: revision as u32,
@@ -212,7 +217,9 @@ fn measured(kind: &ViewKind, keys: u64) -> Measured {
         let plan = AggregatePlan::everything();
         let mut views = Views::new(worker, &view, &plan);
         views.move_to(STEP);
-        let all: Vec<ResultRow> = (0..keys).map(|key| row(&plan, 1, key, 0)).collect();
+        let texts = self::keys(keys);
+        let row = |key: u64, revision| row(&plan, 1, (key, &texts[key as usize]), revision);
+        let all: Vec<ResultRow> = (0..keys).map(|key| row(key, 0)).collect();
         views.send(all);
         let before = cpu_time();
         views.settle();
@@ -220,7 +227,7 @@ fn measured(kind: &ViewKind, keys: u64) -> Measured {
         let mut changes: Vec<Duration> = Vec::new();
         for step in 1..=STEPS {
             let revised = |index| (step * CHANGES + index) * 7_919 % keys;
-            let rows = (0..CHANGES).map(|index| row(&plan, 1, revised(index), step)).collect();
+            let rows = (0..CHANGES).map(|index| row(revised(index), step)).collect();
             views.send(rows);
             let before = cpu_time();
             views.settle();
@@ -267,12 +274,14 @@ pub fn child(kind: &str) {
     timely::execute_directly(move |worker| {
         let plan = AggregatePlan::everything();
         let mut views = Views::new(worker, &view, &plan);
+        let keys = keys(WINDOW_KEYS);
+        let row = |window, key: u64, revision| row(&plan, window, (key, &keys[key as usize]), revision);
         for window in 1..=WINDOWS {
             views.move_to(window * STEP);
-            views.send((0..WINDOW_KEYS).map(|key| row(&plan, window, key, 0)).collect());
+            views.send((0..WINDOW_KEYS).map(|key| row(window, key, 0)).collect());
             // A few that are late.
             views.settle();
-            views.send((0..3).map(|key| row(&plan, (window - 5).max(1), key, window as u64)).collect());
+            views.send((0..3).map(|key| row((window - 5).max(1), key, window as u64)).collect());
             if window == WINDOWS / 10 || window == WINDOWS {
                 println!("{}", resident());
             }

@@ -4,6 +4,7 @@
 //! one of them is full, then of 16, 32 and 64 bits. Where the bins in use span more than [`DENSE_SPAN`] they are a sorted map instead. No
 //! bin is ever joined with another, so the error of what is read from them is always the stated one.
 
+use crate::prefetch::prefetch;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 
@@ -295,6 +296,11 @@ impl Bins {
         } else {
             map.counts.iter().for_each(|(bin, count)| visit(search, *bin, *count));
         })
+    }
+
+    /// Asks memory for the counters.
+    pub(super) fn prefetch(&self) {
+        dense!(self, _first, counts => prefetch(counts), _map => {})
     }
 
     /// Bytes on the heap; for a sorted map an estimate.

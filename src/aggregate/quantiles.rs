@@ -14,6 +14,7 @@ use super::bins::{Bins, Search};
 use super::codec::{Reader, put_varint};
 use super::mapping::Mapping;
 use crate::error::ProcessorResult;
+use crate::prefetch::prefetch;
 
 /// How many values are kept exactly: a sketch of more is no larger than they are.
 pub(super) const EXACT_LIMIT: usize = 32;
@@ -296,6 +297,15 @@ impl Quantiles {
                 Quantiles::Signed(Box::new(Signed { zeros, positive, negative }))
             }
         })
+    }
+
+    /// Asks memory for what is elsewhere.
+    pub(super) fn prefetch(&self) {
+        match self {
+            Quantiles::Exact { values, .. } => prefetch::<f64>(values),
+            Quantiles::Positive(bins) => bins.prefetch(),
+            Quantiles::Signed(signed) => signed.positive.prefetch(),
+        }
     }
 
     /// Bytes on the heap.

@@ -4,6 +4,7 @@
 //! Kafka record keys and in checkpoints, so there is nothing to collide. Its key group is a stable hash of the text.
 
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,8 +25,28 @@ impl KeyGroup {
 /// The key of a group of events: named fields with scalar values, as canonical JSON text.
 ///
 /// Cloning it copies a pointer.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Eq, Hash, Serialize, Deserialize)]
+#[expect(clippy::derived_hash_with_manual_eq, reason = "equal are those with equal text, by a shorter way")]
 pub struct GroupingKey(Arc<str>);
+
+/// Where the text is the same one, it need not be looked at: most keys that are compared come from one place.
+impl PartialEq for GroupingKey {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Ord for GroupingKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl PartialOrd for GroupingKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl GroupingKey {
     /// A key of string fields, in the given order.
@@ -52,11 +73,6 @@ impl GroupingKey {
     /// The key of the one group of `key: []`.
     pub fn everything() -> Self {
         GroupingKey("{}".into())
-    }
-
-    /// Before every key; no event has it.
-    pub(crate) fn nothing() -> Self {
-        GroupingKey(Arc::default())
     }
 
     /// From text that is already canonical: an object with scalar members and no white space between tokens.

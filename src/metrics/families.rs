@@ -18,6 +18,7 @@ const PARTITION: &[&str] = &["topic", "partition"];
 const WORKER: &[&str] = &["worker"];
 const SINK: &[&str] = &["sink"];
 const OPERATOR: &[&str] = &["operator"];
+const VIEW: &[&str] = &["view"];
 
 /// The metrics themselves, registered.
 #[derive(Debug)]
@@ -46,6 +47,10 @@ pub(super) struct Families {
     pub results_retracted: IntCounter,
     pub batches_in_flight: IntGaugeVec,
     pub rows_in_flight: IntGaugeVec,
+    pub view_rows: IntGaugeVec,
+    pub view_frontier: GaugeVec,
+    pub view_frontier_lag: GaugeVec,
+    pub view_changes: IntCounterVec,
     pub results_sent: IntCounterVec,
     pub sink_latency: HistogramVec,
     pub sink_errors: IntCounterVec,
@@ -190,6 +195,22 @@ impl Families {
                 "rows_in_flight",
                 "Rows the worker has sent into the dataflow that no window has taken yet; bounded by buffer_size.",
                 WORKER,
+            ),
+            view_rows: make.int_gauges("view_rows", "Rows of the view, of all windows that it retains.", VIEW),
+            view_frontier: make.gauges(
+                "view_frontier_seconds",
+                "The closed frontier at which the view last changed, in event time, in seconds since 1970.",
+                VIEW,
+            ),
+            view_frontier_lag: make.gauges(
+                "view_frontier_lag_seconds",
+                "Seconds by which the frontier of the view's last change is behind the wall clock.",
+                VIEW,
+            ),
+            view_changes: make.counters(
+                "view_changes_total",
+                "Changes of the view that its sinks are told of: rows that came (insert) and went (delete).",
+                &["view", "op"],
             ),
             results_sent: make.counters("results_sent_total", "Results the sink has acknowledged.", SINK),
             sink_latency: make.keep(HistogramVec::new(

@@ -2,6 +2,7 @@
 
 use super::families::Families;
 use crate::event::{PartitionName, Reason, WorkerIndex};
+use crate::view::ViewOp;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -110,6 +111,28 @@ impl WorkerMetrics {
     pub fn set_in_flight(&self, batches: u64, rows: u64) {
         self.batches_in_flight.set(clamp(batches));
         self.rows_in_flight.set(clamp(rows));
+    }
+}
+
+/// What one view counts. Every call is an atomic addition.
+#[derive(Clone, Debug)]
+pub struct ViewMetrics {
+    inserted: IntCounter,
+    deleted: IntCounter,
+}
+
+impl ViewMetrics {
+    pub(super) fn new(families: &Families, view: &str) -> Self {
+        let of = |op: ViewOp| families.view_changes.with_label_values(&[view, op.as_str()]);
+        Self { inserted: of(ViewOp::Insert), deleted: of(ViewOp::Delete) }
+    }
+
+    /// Counts a change that the view's sinks are told of.
+    pub fn record_change(&self, op: ViewOp) {
+        match op {
+            ViewOp::Insert => self.inserted.inc(),
+            ViewOp::Delete => self.deleted.inc(),
+        }
     }
 }
 

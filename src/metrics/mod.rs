@@ -27,7 +27,7 @@ pub use checkpoints::{CheckpointFailure, CheckpointMetrics, CheckpointStatus, La
 pub use diagnose::{Cause, Diagnosis, HeldBack, diagnose};
 pub(crate) use diagnose::{describe_span, display_time, group_digits};
 pub use frontier_log::{FrontierLog, LogLine};
-pub use handles::{PartitionMetrics, SinkMetrics, WorkerMetrics};
+pub use handles::{PartitionMetrics, SinkMetrics, ViewMetrics, WorkerMetrics};
 pub use health::{Health, HealthLevel, health, readiness};
 pub use lateness::{LatenessRow, ladder as lateness_ladder, percent, share_name, short_span};
 pub use logging::init_logging;
@@ -35,6 +35,6 @@ pub use processor::ProcessorMetrics;
 pub use reporter::{export_snapshot, observe, spawn_reporter};
 pub use snapshot::{
     OperatorStatus, OperatorView, PartitionStatus, PartitionView, PeerNews, Phase, SinkStatus, Snapshot, SourceState,
-    TimeRules, WorkerView,
+    TimeRules, ViewStatus, WorkerView,
 };
 pub use status::StatusBoard;

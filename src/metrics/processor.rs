@@ -2,8 +2,9 @@
 
 use super::checkpoints::NO_LABELS;
 use super::families::Families;
-use super::handles::{PartitionMetrics, SinkMetrics, WorkerMetrics};
+use super::handles::{PartitionMetrics, SinkMetrics, ViewMetrics, WorkerMetrics};
 use super::process::ProcessCollector;
+use super::snapshot::ViewStatus;
 use crate::event::{PartitionName, WorkerIndex};
 use crate::source::Losses;
 use crate::time::{EventTime, Span};
@@ -124,6 +125,19 @@ impl ProcessorMetrics {
     /// Shows an operator's frontier, and how far it is behind `now`; `None` takes both away (not begun, or done).
     pub fn set_frontier(&self, operator: &str, frontier: Option<EventTime>, now: EventTime) {
         set_time(&self.inner.families.frontier, &self.inner.families.frontier_lag, &[operator], frontier, now);
+    }
+
+    /// Shows how many rows a view has, and how far it has come; before its first change, that it has none.
+    pub fn set_view(&self, view: &ViewStatus, now: EventTime) {
+        let (families, name) = (&self.inner.families, &*view.name);
+        families.view_rows.with_label_values(&[name]).set(i64::try_from(view.rows).unwrap_or(i64::MAX));
+        let frontier = Some(view.frontier).filter(|frontier| *frontier != EventTime::MIN);
+        set_time(&families.view_frontier, &families.view_frontier_lag, &[name], frontier, now);
+    }
+
+    /// The handle of one view: obtained once, used for every change.
+    pub fn view(&self, name: &str) -> ViewMetrics {
+        ViewMetrics::new(&self.inner.families, name)
     }
 
     /// Everything in Prometheus's text format, version 0.0.4.
@@ -278,6 +292,29 @@ mod tests {
             ("sink_errors_total{sink=\"kafka\"} ", 1.0),
             ("errors_total ", 1.0),
             ("sink_latency_seconds_count{sink=\"kafka\"} ", 1.0),
+        ] {
+            assert_eq!(value(&metrics, series), Some(expected), "{series}");
+        }
+    }
+
+    #[test]
+    fn a_view_shows_its_rows_and_counts_its_changes() {
+        let metrics = ProcessorMetrics::new();
+        let now = EventTime::from_millis(100_000);
+        let mut status = ViewStatus { name: "best".into(), rows: 0, frontier: EventTime::MIN };
+        metrics.set_view(&status, now);
+        assert_eq!(value(&metrics, "view_rows{view=\"best\"} "), Some(0.0));
+        assert!(!metrics.render().contains("view_frontier_seconds{"), "it has not changed yet");
+        (status.rows, status.frontier) = (3, EventTime::from_millis(98_500));
+        metrics.set_view(&status, now);
+        let handle = metrics.view("best");
+        [ViewOp::Insert, ViewOp::Insert, ViewOp::Delete].map(|op| handle.record_change(op));
+        for (series, expected) in [
+            ("view_rows{view=\"best\"} ", 3.0),
+            ("view_frontier_seconds{view=\"best\"} ", 98.5),
+            ("view_frontier_lag_seconds{view=\"best\"} ", 1.5),
+            ("view_changes_total{op=\"insert\",view=\"best\"} ", 2.0),
+            ("view_changes_total{op=\"delete\",view=\"best\"} ", 1.0),
         ] {
             assert_eq!(value(&metrics, series), Some(expected), "{series}");
         }

@@ -19,7 +19,7 @@ pub fn observe(board: &StatusBoard, metrics: &ProcessorMetrics) -> Snapshot {
     snapshot
 }
 
-/// Brings the gauges of watermarks, frontiers and the age of checkpoints up to date.
+/// Brings the gauges of watermarks, frontiers, views and the age of checkpoints up to date.
 pub fn export_snapshot(snapshot: &Snapshot, metrics: &ProcessorMetrics, now: EventTime) {
     for partition in &snapshot.partitions {
         let status = &partition.status;
@@ -28,6 +28,7 @@ pub fn export_snapshot(snapshot: &Snapshot, metrics: &ProcessorMetrics, now: Eve
     }
     let last = snapshot.checkpoints.as_ref().and_then(|checkpoints| checkpoints.last.as_ref());
     metrics.set_checkpoint_age(last.map(|last| last.at), now);
+    snapshot.views.iter().for_each(|view| metrics.set_view(view, now));
     for operator in &snapshot.operators {
         let least = operator.least().and_then(|(_, status)| status.event_time());
         metrics.set_frontier(operator.name, least.filter(|time| *time != EventTime::MIN), now);

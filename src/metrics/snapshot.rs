@@ -226,8 +226,21 @@ pub struct Snapshot {
     pub events: u64,
     /// When the last of them were read.
     pub last_events_at: Option<EventTime>,
+    /// The views that this process keeps.
+    pub views: Vec<ViewStatus>,
     /// What the other processes of the job have told, by their indices.
     pub peers: BTreeMap<usize, PeerNews>,
+}
+
+/// How far a view has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many rows it has.
+    pub rows: usize,
+    /// The frontier at which it was last changed; [`EventTime::MIN`] before that.
+    pub frontier: EventTime,
 }
 
 /// How another process is, as it has told itself.

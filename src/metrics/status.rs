@@ -6,12 +6,13 @@
 use super::checkpoints::CheckpointStatus;
 use super::snapshot::{
     OperatorStatus, OperatorView, PartitionStatus, PartitionView, PeerNews, Phase, SinkStatus, Snapshot, SourceState,
-    TimeRules, WorkerView,
+    TimeRules, ViewStatus, WorkerView,
 };
 use crate::event::{PartitionName, WorkerIndex};
 use crate::time::disorder::Disorder;
 use crate::time::{EventTime, Time};
 use crate::view::ViewBoard;
+use crate::view::board::Shown;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -236,6 +237,7 @@ impl StatusBoard {
             checkpoints: state.checkpoints.clone(),
             events: state.workers.values().map(|worker| worker.events).sum(),
             last_events_at: state.last_events_at,
+            views: view_statuses(&state.views),
             peers: state.peers.clone(),
         }
     }
@@ -245,6 +247,12 @@ impl StatusBoard {
         let news = PeerNews { at: EventTime::now(), text: text.into() };
         self.state().peers.insert(process, news);
     }
+}
+
+/// Of the views that this process keeps.
+fn view_statuses(board: &ViewBoard) -> Vec<ViewStatus> {
+    let kept_here = board.list().into_iter().filter(|(shown, _)| shown.is_here);
+    kept_here.map(|(Shown { name, frontier, .. }, rows)| ViewStatus { name, rows, frontier }).collect()
 }
 
 impl State {

@@ -6,6 +6,7 @@ use crate::config::{ProcessorConfig, ViewConfig, WindowDefinition};
 use crate::dataflows::views::ViewParts;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::DefinitionIndex;
+use crate::metrics::ProcessorMetrics;
 use crate::sink::{Firing, ResultOp, ResultRow, ResultValue, ViewMark};
 use crate::time::Epoch;
 use crate::view::check::Surroundings;
@@ -65,7 +66,7 @@ pub fn parts(running: &Running, local: usize, epochs: Option<WorkerEpochs>) -> P
         keeper,
         first,
         board: job.board.views(),
-        encode: encoder(&views, &definitions),
+        encode: encoder(&views, &definitions, &job.metrics),
         first_stream: DefinitionIndex::of(definitions.len()),
         views,
     }))
@@ -77,12 +78,21 @@ fn figures(running: &Running, view: &View) -> Figures {
     Figures { plan, naming, fields, fail: Rc::new(move |error| control.fail(error)) }
 }
 
-fn encoder(views: &[View], definitions: &[WindowDefinition]) -> Rc<dyn Fn(usize, ViewChange) -> ResultRow> {
-    let named = |view: &View| (Arc::clone(&view.name), definitions[usize::from(view.definition.0)].name.clone());
+/// What makes records of changes, and counts them.
+fn encoder(
+    views: &[View],
+    definitions: &[WindowDefinition],
+    metrics: &ProcessorMetrics,
+) -> Rc<dyn Fn(usize, ViewChange) -> ResultRow> {
+    let named = |view: &View| {
+        let window_name = definitions[usize::from(view.definition.0)].name.clone();
+        (Arc::clone(&view.name), window_name, metrics.view(&view.name))
+    };
     let names: Vec<_> = views.iter().map(named).collect();
     Rc::new(move |place, change: ViewChange| {
         let ViewChange { row, op, frontier, is_replaced } = change;
-        let (name, window_name) = &names[place];
+        let (name, window_name, metrics) = &names[place];
+        metrics.record_change(op);
         ResultRow {
             window: row.window,
             window_name: window_name.clone(),

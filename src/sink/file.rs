@@ -3,7 +3,7 @@
 //! The model of exactly once: lines appear as windows fire, and a checkpoint holds the file's length. Whoever goes on from it cuts
 //! the file back to that, and the lines behind are written again, as they were or as they ought to have been. So the file is
 //! right from checkpoint to checkpoint and at the end; a reader that follows it sees lines that may come again after a crash.
-//! Files of processes that are no more are cut back too. At least once nothing is cut: lines since the last checkpoint are there
+//! Files of processes that are no more are cut back too, and so is one that was moved with its folder. At least once nothing is cut: lines since the last checkpoint are there
 //! twice after a crash.
 
 use super::encode::encode_result;
@@ -80,6 +80,20 @@ impl FileResults {
     }
 }
 
+/// Whether a file that a checkpoint knows is the one that is written now, because somebody has moved the job's folder: it is gone from
+/// there, and here is one of the same name that has something in it.
+fn is_moved(known: &Path, own: &Path) -> bool {
+    let has_something = || std::fs::metadata(own).is_ok_and(|found| found.len() > 0);
+    let is_moved = !known.exists() && known.file_name() == own.file_name() && has_something();
+    if is_moved {
+        tracing::warn!(
+            target: "sink", from = %known.display(), to = %own.display(),
+            "the checkpoint knows this file of results by another path, where it is not any more: it is taken for the same"
+        );
+    }
+    is_moved
+}
+
 fn absolute(path: &Path) -> ProcessorResult<PathBuf> {
     std::path::absolute(path)
         .map_err(|error| ProcessorError::io(format!("finding the directory of {}", path.display()), error))
@@ -112,8 +126,11 @@ impl ResultSink for FileResults {
             return Ok(());
         }
         let own = absolute(self.lines.target())?;
-        for (path, length) in recovery.prepared.into_iter().filter_map(|(_, prepared)| prepared.file) {
-            match path == own {
+        let known: Vec<(PathBuf, u64)> =
+            recovery.prepared.into_iter().filter_map(|(_, prepared)| prepared.file).collect();
+        let is_known = known.iter().any(|(path, _)| *path == own);
+        for (path, length) in known {
+            match path == own || !is_known && is_moved(&path, &own) {
                 true => self.lines.cut_to(length, "Restore it, or give the sink another path.")?,
                 false => Self::cut_other(&path, length)?,
             }
@@ -219,6 +236,29 @@ mod tests {
             assert!(matches!(refused, ProcessorError::Refused(_)), "{refused}");
             assert!(refused.to_string().contains("the checkpoint has it at 99 bytes, and it has"), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_file_that_was_moved_with_its_folder_is_cut_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let (before, now) = (directory.path().join("before"), directory.path().join("now"));
+        std::fs::create_dir(&now).unwrap();
+        let of = |name: &str, length| Prepared { file: Some((before.join(name), length)), outbox: Vec::new() };
+        std::fs::write(now.join("results.jsonl"), "a\nb\n").unwrap();
+        let mut sink = open(&now.join("results.jsonl"), Delivery::ExactlyOnce);
+        sink.recover(recovery([of("results.1.jsonl", 3), of("results.jsonl", 2)])).unwrap();
+        assert_eq!(std::fs::read(now.join("results.jsonl")).unwrap(), b"a\n");
+        let refused = sink.recover(recovery([of("results.jsonl", 99)])).unwrap_err();
+        assert!(refused.to_string().contains("the checkpoint has it at 99 bytes"), "{refused}");
+        // An empty one is a new one, and where the old one still is, the path was changed.
+        let mut sink = open(&now.join("new.jsonl"), Delivery::ExactlyOnce);
+        sink.recover(recovery([of("new.jsonl", 99)])).unwrap();
+        std::fs::create_dir(&before).unwrap();
+        std::fs::write(before.join("results.jsonl"), "a\nb\nc\n").unwrap();
+        let mut sink = open(&now.join("results.jsonl"), Delivery::ExactlyOnce);
+        sink.recover(recovery([of("results.jsonl", 4)])).unwrap();
+        assert_eq!(std::fs::read(now.join("results.jsonl")).unwrap(), b"a\n");
+        assert_eq!(std::fs::read(before.join("results.jsonl")).unwrap(), b"a\nb\n");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub const RECORDS_PER_TURN: usize = 4096;
 /// changes, which takes longer than the record itself.
 const RECORDS_PER_TURN_OF_SNAPSHOT: usize = 256;
 /// The same until the checkpoint is published: the database is at work beside the worker, and memory can be slow.
-const RECORDS_PER_TURN_OF_CHECKPOINT: usize = 512;
+const RECORDS_PER_TURN_OF_CHECKPOINT: usize = 1024;
 /// How often settled offsets are told, peers are spoken to, and a stopped source looks whether it may end.
 const HOUSEKEEPING: Duration = Duration::from_millis(50);
 

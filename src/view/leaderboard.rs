@@ -54,8 +54,8 @@ impl Leaderboard {
         keys.iter().take(self.top).map(|ranked| (*ranked).clone()).collect()
     }
 
-    /// The rows of a leaderboard whose best keys these are, in order.
-    pub fn rows<'a>(&self, window: TimeWindow, best: impl IntoIterator<Item = &'a Ranked>) -> Vec<ViewRow> {
+    /// The rows of a leaderboard that these keys are on, in order.
+    pub fn rows<'a>(&self, window: TimeWindow, keys: impl IntoIterator<Item = &'a Ranked>) -> Vec<ViewRow> {
         let names = names(&["rank", &self.by]);
         let row = |(index, ranked): (usize, &Ranked)| ViewRow {
             window,
@@ -63,6 +63,6 @@ impl Leaderboard {
             names: Arc::clone(&names),
             figures: [Figure::Count(index as u64 + 1), ranked.figure.clone()].into(),
         };
-        best.into_iter().enumerate().map(row).collect()
+        keys.into_iter().take(self.top).enumerate().map(row).collect()
     }
 }

@@ -5,12 +5,12 @@
 //! of windows that end before its horizon, the closed frontier less what it keeps; as the horizon moves on, facts leave. No timely,
 //! no I/O: the operator around it has those.
 
+use super::fact_table::FactTable;
 use super::{Fact, View};
 use crate::event::{DefinitionIndex, GroupingKey, KeyGroup};
 use crate::sink::{ResultBatch, ResultOp, ResultRow, TimeWindow};
 use crate::time::{Epoch, EventTime, Span, Time};
-use std::collections::btree_map::Entry;
-use std::collections::hash_map::Entry as EntryOfMap;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Which result: in the order of windows' ends, so that what has expired is at the front.
@@ -80,7 +80,7 @@ pub struct Waited {
 #[derive(Debug)]
 pub struct Retained {
     readers: Vec<Reader>,
-    facts: BTreeMap<DefinitionIndex, BTreeMap<Identity, Fact>>,
+    facts: BTreeMap<DefinitionIndex, FactTable>,
     /// By the time at which they were sent, then by their number: the order in which they came.
     waiting: BTreeMap<EventTime, BTreeMap<u64, Waiting>>,
     last_number: u64,
@@ -132,7 +132,7 @@ impl Retained {
 
     /// How many facts there are.
     pub fn len(&self) -> usize {
-        self.facts.values().map(BTreeMap::len).sum()
+        self.facts.values().map(FactTable::len).sum()
     }
 
     /// Whether there is no fact.
@@ -204,17 +204,14 @@ impl Retained {
         for (place, reader) in self.readers.iter_mut().enumerate() {
             let horizon = closed.saturating_sub(reader.keeps).max(reader.horizon);
             if let Some(facts) = self.facts.get(&reader.definition) {
-                let gone = facts.range(from(reader.horizon)..from(horizon));
-                changes.extend(gone.map(|(_, fact)| (place, fact.clone(), -1)));
+                changes.extend(facts.ending(reader.horizon..horizon).map(|fact| (place, fact.clone(), -1)));
             }
             reader.horizon = horizon;
         }
         for (definition, facts) in &mut self.facts {
-            let horizon = horizon_of(&self.readers, *definition);
-            let kept = facts.split_off(&from(horizon));
-            let gone = std::mem::replace(facts, kept);
+            let gone = facts.expire(horizon_of(&self.readers, *definition));
             if let Some(dirty) = &mut self.dirty {
-                dirty.facts.extend(gone.into_keys().map(|identity| (*definition, identity)));
+                dirty.facts.extend(gone.into_iter().map(|identity| (*definition, identity)));
             }
         }
     }
@@ -222,7 +219,7 @@ impl Retained {
     fn apply(&mut self, number: u64, waiting: Waiting, changes: &mut Vec<FactChange>) {
         let Waiting { definition, fact, is_retraction, .. } = waiting;
         let identity = Identity::of(fact.window, &fact.key);
-        if let EntryOfMap::Occupied(newest) = self.newest.entry((definition, identity.clone()))
+        if let Entry::Occupied(newest) = self.newest.entry((definition, identity.clone()))
             && newest.get().1 == number
         {
             newest.remove();
@@ -231,15 +228,7 @@ impl Retained {
             return;
         }
         let new = (!is_retraction).then_some(fact);
-        let old = match (self.facts.entry(definition).or_default().entry(identity.clone()), &new) {
-            (Entry::Occupied(mut there), Some(new)) => Some(there.insert(new.clone())),
-            (Entry::Occupied(there), None) => Some(there.remove()),
-            (Entry::Vacant(place), Some(new)) => {
-                place.insert(new.clone());
-                None
-            }
-            (Entry::Vacant(_), None) => None,
-        };
+        let old = self.facts.entry(definition).or_default().replace(&identity, new.clone());
         let sees = |(_, reader): &(usize, &Reader)| reader.definition == definition && identity.end >= reader.horizon;
         for (place, _) in self.readers.iter().enumerate().filter(sees) {
             changes.extend(old.iter().map(|old| (place, old.clone(), -1)));
@@ -256,7 +245,7 @@ impl Retained {
         if let Some(dirty) = &mut self.dirty {
             dirty.facts.insert((definition, identity.clone()));
         }
-        self.facts.entry(definition).or_default().insert(identity, fact);
+        self.facts.entry(definition).or_default().replace(&identity, Some(fact));
     }
 
     /// Everything before this was closed.
@@ -273,9 +262,9 @@ impl Retained {
     pub fn restored(&mut self, changes: &mut Vec<FactChange>) {
         self.expire(&mut Vec::new());
         for (place, reader) in self.readers.iter().enumerate() {
-            let facts = self.facts.get(&reader.definition).into_iter().flatten();
-            let seen = facts.filter(|(identity, _)| identity.end >= reader.horizon);
-            changes.extend(seen.map(|(_, fact)| (place, fact.clone(), 1)));
+            if let Some(facts) = self.facts.get(&reader.definition) {
+                changes.extend(facts.ending(reader.horizon..).map(|fact| (place, fact.clone(), 1)));
+            }
         }
     }
 }
@@ -288,11 +277,6 @@ impl Waiting {
     fn of(epoch: Epoch, definition: DefinitionIndex, row: &ResultRow) -> Self {
         Self { epoch, definition, fact: Fact::of(row), is_retraction: row.op == ResultOp::Retract }
     }
-}
-
-/// Where the windows begin that end at this time.
-fn from(end: EventTime) -> Identity {
-    Identity { end, start: EventTime::MIN, key: GroupingKey::nothing() }
 }
 
 /// The earliest horizon of a definition's readers.

@@ -30,6 +30,7 @@ use crate::aggregate::{AccumulatorId, AccumulatorStore, put_varint};
 use crate::checkpoint::Changes;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::DefinitionIndex;
+use crate::prefetch::prefetch;
 use crate::sink::TimeWindow;
 use crate::time::{EventTime, Span};
 use std::sync::Arc;
@@ -57,6 +58,9 @@ const BITS: usize = u64::BITS as usize;
 const MANY_SHARE: usize = 16;
 /// How many entries are looked at in one go when memory is to be let go: few enough that nobody waits for it.
 const PLACES_AT_A_TIME: usize = 1 << 15;
+
+/// How many entries before its turn an entry is asked for from memory: about as much work as memory takes to answer.
+const ENTRIES_AHEAD: usize = 8;
 
 /// What is in an entry's record beside its accumulators.
 #[derive(Clone, Copy, Debug)]
@@ -185,8 +189,11 @@ impl Tracking {
     /// Entries are about to be changed, those of a batch's rows.
     pub(super) fn touch_all(&mut self, ids: &[AccumulatorId], keys: &KeyTable, stores: &mut [AccumulatorStore]) {
         self.memory.rows += ids.len();
-        for id in ids {
+        for (place, id) in ids.iter().enumerate() {
             if !self.is_known_changed(*id) {
+                if let Some(soon) = ids.get(place + ENTRIES_AHEAD) {
+                    self.ask_for_pending(*soon, keys, stores);
+                }
                 self.touch(*id, keys, stores);
             }
         }
@@ -294,14 +301,36 @@ impl Tracking {
         out: &mut Changes,
         until_bytes: usize,
     ) -> bool {
+        let mut asked_for = (0..ENTRIES_AHEAD).fold(self.next_pending, |from, _| self.ask_for_next(from, keys, stores));
         while self.pending > 0 && out.bytes() < until_bytes {
-            let rest = self.flags[self.next_pending..].iter().position(|flags| flags & PENDING != 0);
-            let index = self.next_pending + rest.expect("as many as are counted have the flag");
+            asked_for = self.ask_for_next(asked_for, keys, stores);
+            let index = self.next_pending_from(self.next_pending).expect("as many as are counted have the flag");
             self.next_pending = index + 1;
             self.written(AccumulatorId::from_index(index));
             self.encode(AccumulatorId::from_index(index), keys, stores, out);
         }
         self.pending == 0
+    }
+
+    /// The first pending entry from this place on.
+    fn next_pending_from(&self, place: usize) -> Option<usize> {
+        let rest = self.flags.get(place..)?.iter().position(|flags| flags & PENDING != 0);
+        rest.map(|rest| place + rest)
+    }
+
+    /// Asks memory for the first pending entry from this place on, which is written soon. Returns the place after it.
+    fn ask_for_next(&self, place: usize, keys: &KeyTable, stores: &[AccumulatorStore]) -> usize {
+        let Some(index) = self.next_pending_from(place) else { return self.flags.len() };
+        self.ask_for_pending(AccumulatorId::from_index(index), keys, stores);
+        index + 1
+    }
+
+    /// Asks memory for an entry that has to be written before it changes, if it is one.
+    fn ask_for_pending(&self, id: AccumulatorId, keys: &KeyTable, stores: &[AccumulatorStore]) {
+        if self.flags[id.index()] & PENDING != 0 {
+            prefetch(keys.get(self.about[id.index()].key).as_json().as_bytes());
+            stores.iter().for_each(|store| store.prefetch(id));
+        }
     }
 
     /// A pending entry is written now.

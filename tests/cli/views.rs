@@ -169,7 +169,11 @@ fn what_views_have_said_at_the_end_is_what_the_last_revisions_give() {
 
 /// The last complete checkpoint.
 pub fn published(place: &Place) -> usize {
-    let entries = fs::read_dir(place.path("c")).into_iter().flatten().flatten();
+    published_in(place, "c")
+}
+
+fn published_in(place: &Place, directory: &str) -> usize {
+    let entries = fs::read_dir(place.path(directory)).into_iter().flatten().flatten();
     let epochs = entries.filter(|entry| entry.path().join("manifest.json").exists());
     epochs.filter_map(|entry| entry.file_name().to_str()?.parse::<usize>().ok()).max().unwrap_or(0)
 }
@@ -203,10 +207,25 @@ fn a_job_that_is_killed_says_every_change_once() {
 
 #[test]
 fn two_processes_of_which_one_is_killed_write_each_change_of_a_view_once_and_in_one_place() {
+    one_of_two_is_killed(true);
+}
+
+#[test]
+fn what_two_processes_retain_for_views_goes_on_from_a_directory_for_each() {
+    one_of_two_is_killed(false);
+}
+
+fn one_of_two_is_killed(is_shared: bool) {
     let place = Place::new();
-    place.write("c.yaml", yaml("exactly_once", &EVENTS.to_string(), &state(&place)));
+    let state =
+        state(&place).replace("backend: rocksdb", &format!("backend: rocksdb, checkpoint_path_shared: {is_shared}"));
+    place.write("c.yaml", yaml("exactly_once", &EVENTS.to_string(), &state));
     let mut launched = Live::start(&mut place.command(&["launch", "-n", "2", "-w", "1", "--config", "c.yaml"]));
-    eventually("checkpoint 2", || if published(&place) >= 2 { Ok(()) } else { Err(launched.err()) });
+    let directories: &[&str] = if is_shared { &["c"] } else { &["c/process-0", "c/process-1"] };
+    eventually("checkpoint 2", || match directories.iter().all(|directory| published_in(&place, directory) >= 2) {
+        true => Ok(()),
+        false => Err(launched.err()),
+    });
     signal(members(&launched, 1)[1], libc::SIGKILL);
     let (code, said) = launched.end_within(PATIENCE);
     assert_eq!(code, Some(0), "{said}");
@@ -278,6 +297,19 @@ fn pages_and_the_command_show_the_content() {
         assert_eq!(ranks, [1, 2, 3], "{end}: never a part of a leaderboard");
         assert!(Some(end) <= slowest["frontier"].as_str(), "{end} is closed");
     }
+    eventually("metrics", || {
+        let metrics = get(&format!("{url}/metrics"));
+        let value =
+            |series: &str| metrics.lines().find_map(|line| line.strip_prefix(series)?.trim().parse::<f64>().ok());
+        let rows = value("view_rows{view=\"slowest\"}");
+        let came = value("view_changes_total{op=\"insert\",view=\"slowest\"}");
+        let went = value("view_changes_total{op=\"delete\",view=\"slowest\"}");
+        let frontier = value("view_frontier_seconds{view=\"slowest\"}");
+        match (rows, came, went, frontier) {
+            (Some(rows), Some(came), Some(went), Some(_)) if rows >= 6.0 && came - went >= rows => Ok(()),
+            _ => Err(format!("{rows:?} {came:?} {went:?} {frontier:?}")),
+        }
+    });
     assert!(get(&format!("{url}/views/nothing")).contains("there is no view nothing"));
 
     let said = place.run(&["views", "--config", "c.yaml"]);

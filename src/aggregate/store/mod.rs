@@ -358,6 +358,13 @@ impl AccumulatorStore {
         self.maxima.get(index).filter(|_| self.counts[index] > 0).map(|greatest| greatest + 0.0)
     }
 
+    /// Asks memory for what an accumulator has beside its places in the columns, because it is encoded soon.
+    pub(crate) fn prefetch(&self, id: AccumulatorId) {
+        if let Some(quantiles) = self.quantiles.get(id.index()) {
+            quantiles.prefetch();
+        }
+    }
+
     /// Bytes on the heap that an accumulator owns beside its places in the columns; custom states count as nothing.
     pub fn owned_bytes(&self, id: AccumulatorId) -> usize {
         let index = id.index();
