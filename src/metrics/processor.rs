@@ -185,6 +185,7 @@ fn register_build_info(registry: &Registry) {
 mod tests {
     use super::*;
     use crate::event::Reason;
+    use crate::view::ViewOp;
 
     fn partition(number: i32) -> PartitionName {
         PartitionName { topic: "feedback-events".into(), partition: number }
@@ -308,7 +309,7 @@ mod tests {
         (status.rows, status.frontier) = (3, EventTime::from_millis(98_500));
         metrics.set_view(&status, now);
         let handle = metrics.view("best");
-        [ViewOp::Insert, ViewOp::Insert, ViewOp::Delete].map(|op| handle.record_change(op));
+        [ViewOp::Insert, ViewOp::Insert, ViewOp::Delete].into_iter().for_each(|op| handle.record_change(op));
         for (series, expected) in [
             ("view_rows{view=\"best\"} ", 3.0),
             ("view_frontier_seconds{view=\"best\"} ", 98.5),

@@ -17,6 +17,7 @@ mod opening;
 mod panics;
 mod priority;
 mod restoring;
+mod state_size;
 mod summary;
 mod threads;
 mod topology;

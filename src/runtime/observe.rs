@@ -1,6 +1,7 @@
 //! From what the operators and sinks see to metrics, status and summary.
 
 use super::InputContext;
+use super::state_size::SizeScan;
 use super::summary::Summary;
 use crate::event::WorkerIndex;
 use crate::metrics::{
@@ -186,13 +187,22 @@ pub struct WindowWatch {
     tally: Tally,
     frontier: Option<Option<Time>>,
     last_size: Option<Instant>,
+    size: SizeScan,
 }
 
 impl WindowWatch {
     /// For one worker.
     pub fn new(worker: WorkerIndex, metrics: &ProcessorMetrics, board: &StatusBoard, tally: Tally) -> Self {
         let metrics = metrics.worker(worker);
-        Self { worker, metrics, board: board.clone(), tally, frontier: None, last_size: None }
+        Self {
+            worker,
+            metrics,
+            board: board.clone(),
+            tally,
+            frontier: None,
+            last_size: None,
+            size: SizeScan::default(),
+        }
     }
 
     /// Takes note of a turn.
@@ -214,11 +224,23 @@ impl WindowWatch {
             self.frontier = Some(turn.frontier);
             self.board.set_operator_frontier(self.worker, "window", turn.frontier);
         }
+        self.measure(states, turn.frontier.is_none());
+    }
+
+    /// Brings the sizes up to date, some of it in each turn, at the end of the input all of it.
+    fn measure(&mut self, states: &[WindowState], is_last: bool) {
         let now = Instant::now();
-        if self.last_size.is_none_or(|last| now.duration_since(last) >= SIZE_INTERVAL) || turn.frontier.is_none() {
+        if !is_last && self.last_size.is_some_and(|last| now.duration_since(last) < SIZE_INTERVAL) {
+            return;
+        }
+        let size = match is_last {
+            true => Some(states.iter().map(|state| state.heap_bytes() as u64).sum()),
+            false => self.size.turn(states),
+        };
+        if let Some(size) = size {
             self.last_size = Some(now);
             self.metrics.set_windows_open(states.iter().map(|state| state.open_windows() as u64).sum());
-            self.metrics.set_state_size(states.iter().map(|state| state.heap_bytes() as u64).sum());
+            self.metrics.set_state_size(size);
         }
     }
 

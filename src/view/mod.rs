@@ -33,7 +33,7 @@ pub mod check;
 pub mod closing;
 mod compare;
 mod fact;
-pub mod fact_table;
+mod fact_table;
 mod figure;
 pub mod keeper;
 mod leaderboard;

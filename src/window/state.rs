@@ -30,6 +30,7 @@ use crate::sink::{Firing, ResultRow, TimeWindow};
 use crate::time::EventTime;
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What the windows of one definition are made of.
@@ -373,6 +374,21 @@ impl WindowState {
     /// Bytes of the accumulators.
     pub fn heap_bytes(&self) -> usize {
         self.stores.iter().map(AccumulatorStore::heap_bytes).sum()
+    }
+
+    /// The part of [`WindowState::heap_bytes`] that is known at once.
+    pub fn column_bytes(&self) -> usize {
+        self.stores.iter().map(AccumulatorStore::column_bytes).sum()
+    }
+
+    /// The part of [`WindowState::heap_bytes`] that accumulators at some places own, of all [`WindowState::places`].
+    pub fn owned_bytes_within(&self, places: Range<usize>) -> usize {
+        self.stores.iter().map(|store| store.owned_bytes_within(places.clone())).sum()
+    }
+
+    /// How many accumulators there is a place for.
+    pub fn places(&self) -> usize {
+        self.stores.iter().map(AccumulatorStore::places).max().unwrap_or(0)
     }
 
     /// What was fired since the last call.

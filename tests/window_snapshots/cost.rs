@@ -205,6 +205,10 @@ fn the_longest_unused_leaves_first() {
     // Two rounds without use: the first takes the marks away.
     job.rows(0..500, 1);
     let held = job.state().heap_bytes();
+    let state = job.state();
+    let middle = state.places() / 3;
+    let in_parts = state.owned_bytes_within(0..middle) + state.owned_bytes_within(middle..state.places());
+    assert_eq!(state.column_bytes() + in_parts, held, "measured in parts it is the same");
     let cold = job.store.clone();
     job.state().limit_memory(MemoryLimit { bytes: held - held / 10, cold });
     job.snapshot();

@@ -11,6 +11,7 @@ use super::sum::ExactSum;
 use crate::config::AggregateKind;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::sink::ResultValue;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use difference::{Bounds, Difference};
@@ -376,7 +377,12 @@ impl AccumulatorStore {
     /// Bytes on the heap: the columns with their reserves, and what accumulators own beyond them. Custom states count without what
     /// they own elsewhere. It visits every accumulator.
     pub fn heap_bytes(&self) -> usize {
-        let columns = bytes_of(&self.counts)
+        self.column_bytes() + self.owned_bytes_within(0..self.places())
+    }
+
+    /// The part of [`AccumulatorStore::heap_bytes`] that is known without visiting accumulators.
+    pub fn column_bytes(&self) -> usize {
+        bytes_of(&self.counts)
             + bytes_of(&self.sums)
             + bytes_of(&self.squares)
             + bytes_of(&self.minima)
@@ -384,12 +390,20 @@ impl AccumulatorStore {
             + bytes_of(&self.quantiles)
             + bytes_of(&self.free)
             + bytes_of(&self.present.0)
-            + bytes_of(&self.present.1);
-        let owned = self.sums.iter().map(ExactSum::heap_bytes).sum::<usize>()
-            + self.squares.iter().map(ExactSquares::heap_bytes).sum::<usize>()
-            + self.quantiles.iter().map(Quantiles::heap_bytes).sum::<usize>()
-            + self.customs.iter().map(|column| column.heap_bytes()).sum::<usize>();
-        columns + owned
+            + bytes_of(&self.present.1)
+            + self.customs.iter().map(|column| column.heap_bytes()).sum::<usize>()
+    }
+
+    /// The part of [`AccumulatorStore::heap_bytes`] that accumulators at some places own, of all [`AccumulatorStore::places`].
+    pub fn owned_bytes_within(&self, places: Range<usize>) -> usize {
+        within(&self.sums, &places).iter().map(ExactSum::heap_bytes).sum::<usize>()
+            + within(&self.squares, &places).iter().map(ExactSquares::heap_bytes).sum::<usize>()
+            + within(&self.quantiles, &places).iter().map(Quantiles::heap_bytes).sum::<usize>()
+    }
+
+    /// How many accumulators there is a place for in the columns.
+    pub fn places(&self) -> usize {
+        self.counts.len()
     }
 }
 
@@ -416,6 +430,12 @@ fn merge_within<T>(column: &mut [T], into: usize, from: usize, merge: impl FnOnc
     if let Ok([target, source]) = column.get_disjoint_mut([into, from]) {
         merge(target, source);
     }
+}
+
+/// What of a column is at these places; nothing of one that the plan does not need.
+fn within<'a, T>(column: &'a [T], places: &Range<usize>) -> &'a [T] {
+    let end = places.end.min(column.len());
+    &column[places.start.min(end)..end]
 }
 
 fn bytes_of<T>(column: &Vec<T>) -> usize {
