@@ -250,6 +250,7 @@ mod tests {
         assert_eq!(std::fs::read(now.join("results.jsonl")).unwrap(), b"a\n");
         let refused = sink.recover(recovery([of("results.jsonl", 99)])).unwrap_err();
         assert!(refused.to_string().contains("the checkpoint has it at 99 bytes"), "{refused}");
+        drop(sink);
         // An empty one is a new one, and where the old one still is, the path was changed.
         let mut sink = open(&now.join("new.jsonl"), Delivery::ExactlyOnce);
         sink.recover(recovery([of("new.jsonl", 99)])).unwrap();
