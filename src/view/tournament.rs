@@ -126,3 +126,78 @@ where
     debug_assert_eq!(last.bits, 0, "the last level is the whole group");
     last.reduced(name, finish, |(_bucket, group), made| (group.clone(), made.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{Epoch, EventTime};
+    use differential_dataflow::AsCollection;
+    use std::cell::RefCell;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::rc::Rc;
+    use timely::container::CapacityContainerBuilder;
+    use timely::dataflow::operators::core::UnorderedInput;
+    use timely::dataflow::operators::probe::Handle;
+
+    /// A value and its hash.
+    type Entry = (u64, u64);
+
+    /// Feeds steps of changes to a tournament for the three least; what stands after each.
+    fn least_after_each(levels: Levels, steps: Vec<Vec<(Entry, isize)>>) -> Vec<BTreeSet<u64>> {
+        timely::execute_directly(move |worker| {
+            let probe = Handle::new();
+            let standing = Rc::new(RefCell::new(BTreeMap::<u64, isize>::new()));
+            let seen = Rc::clone(&standing);
+            let (mut input, mut capability) = worker.dataflow(|scope| {
+                let (input, entries) =
+                    scope.new_unordered_input::<CapacityContainerBuilder<Vec<(Entry, Time, isize)>>>();
+                let enter = |(hash, value): Entry| Some((((), hash), value));
+                let combine = |values: &[&u64]| values.iter().take(3).map(|value| **value).collect();
+                let finish = |_group: &(), values: &[&u64]| values.iter().take(3).map(|value| **value).collect();
+                tournament_into("test", levels, entries.as_collection(), enter, combine, finish)
+                    .inspect(move |((_, value), _, change)| *seen.borrow_mut().entry(*value).or_default() += change)
+                    .probe_with(&probe);
+                input
+            });
+            let mut after = Vec::new();
+            for (step, changes) in steps.into_iter().enumerate() {
+                let at = *capability.time();
+                let updates = changes.into_iter().map(|(entry, change)| (entry, at, change));
+                input.activate().session(&capability).give_iterator(updates);
+                let time = Time::new(Epoch::FIRST, EventTime::from_millis(step as i64));
+                capability.downgrade(&time);
+                worker.step_while(|| probe.less_than(&time));
+                let standing = standing.borrow();
+                assert!(standing.values().all(|count| (0..=1).contains(count)), "{standing:?}");
+                after.push(standing.iter().filter(|(_, count)| **count > 0).map(|(value, _)| *value).collect());
+            }
+            after
+        })
+    }
+
+    #[test]
+    fn the_best_are_those_of_a_sorted_list_however_full_the_buckets_are() {
+        for (levels, hashes) in [(LEAVES_CHANGE, 7), (LEAVES_CHANGE, u64::MAX), (ALL_LEVELS_CHANGE, 7), (&[0][..], 7)] {
+            let entry = |value: u64| (value.wrapping_mul(0x9e37_79b9_7f4a_7c15) % hashes, value);
+            let mut steps = vec![(0..3_000).map(|index| (entry(index * 7_919 % 3_000), 1)).collect::<Vec<_>>()];
+            // The best go, some of them come back, and others come that have no place among them.
+            for step in 0..40 {
+                let gone = (step * 2..step * 2 + 2).map(|value| (entry(value), -1));
+                let back = (step % 3 == 0).then_some((entry(step * 2), 1));
+                steps.push(gone.chain(back).chain([(entry(5_000 + step), 1)]).collect());
+            }
+            let mut all = BTreeSet::new();
+            let mut expected = Vec::new();
+            for step in &steps {
+                for ((_, value), change) in step {
+                    match change {
+                        1 => all.insert(*value),
+                        _ => all.remove(value),
+                    };
+                }
+                expected.push(all.iter().take(3).copied().collect::<BTreeSet<u64>>());
+            }
+            assert_eq!(least_after_each(levels, steps), expected, "{levels:?}, {hashes} hashes");
+        }
+    }
+}
