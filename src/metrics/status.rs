@@ -222,6 +222,8 @@ impl StatusBoard {
 
     /// A copy of everything.
     pub fn snapshot(&self) -> Snapshot {
+        // A view's step may hold its content for a while; nobody who writes to the board waits for that.
+        let views = view_statuses(&self.views());
         let state = self.state();
         Snapshot {
             started_at: state.started_at,
@@ -237,7 +239,7 @@ impl StatusBoard {
             checkpoints: state.checkpoints.clone(),
             events: state.workers.values().map(|worker| worker.events).sum(),
             last_events_at: state.last_events_at,
-            views: view_statuses(&state.views),
+            views,
             peers: state.peers.clone(),
         }
     }

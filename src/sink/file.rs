@@ -3,8 +3,8 @@
 //! The model of exactly once: lines appear as windows fire, and a checkpoint holds the file's length. Whoever goes on from it cuts
 //! the file back to that, and the lines behind are written again, as they were or as they ought to have been. So the file is
 //! right from checkpoint to checkpoint and at the end; a reader that follows it sees lines that may come again after a crash.
-//! Files of processes that are no more are cut back too, and so is one that was moved with its folder. At least once nothing is cut: lines since the last checkpoint are there
-//! twice after a crash.
+//! Files of processes that are no more are cut back too, and so is one that was moved with its folder. At least once nothing is
+//! cut: lines since the last checkpoint are there twice after a crash.
 
 use super::encode::encode_result;
 use super::lines::LineFile;
