@@ -6,7 +6,8 @@
 //! cannot be dropped before the next snapshot is stored, so where they are what holds the memory, a snapshot is asked for.
 //!
 //! Memory is measured now and then, as that looks at every entry: when a snapshot is stored, and after a number of rows that is a
-//! multiple of the number of entries. What is too much then is dropped in several goes.
+//! multiple of the number of entries. It is measured in several goes, and what is too much then is dropped in several: with millions
+//! of entries nobody waits for either.
 //!
 //! What a run goes on from is put into the store where there is more of it than memory may hold, entry by entry as it is read.
 //!
@@ -22,6 +23,10 @@ use std::sync::Arc;
 /// Rows between two measurements, at least; and how many for each entry.
 const ROWS_AT_LEAST: usize = 4_096;
 const ROWS_PER_ENTRY: usize = 2;
+/// How many entries are dropped in one go, at least: some of a millisecond.
+const DROPS_AT_A_TIME: usize = 1 << 10;
+/// How many entries are looked at, to find one that may be dropped for one that was read back.
+const LOOKS_FOR_ONE: usize = 16;
 /// A snapshot is worth it when this part of what may be held could be dropped after it.
 const WORTH_A_SNAPSHOT: usize = 16;
 
@@ -55,19 +60,51 @@ pub(super) struct Memory {
     pub in_flight: bool,
     /// Rows since it was last measured.
     pub rows: usize,
-    /// What accumulators held when it was last measured, less what was dropped since.
+    /// What accumulators held when it was last measured, with what was read back since and without what was dropped.
     held: usize,
     /// What changed entries held of it.
     changed: usize,
     hand: usize,
     /// How many entries are still to be looked at, until that is given up.
     left: usize,
+    /// The measurement under way.
+    measuring: Option<Measuring>,
+    /// Entries that were read back since some were last dropped.
+    read_back: usize,
+}
+
+/// What is measured bit by bit: of no single moment, as entries change in between.
+#[derive(Default)]
+pub(super) struct Measuring {
+    /// The next place to be looked at.
+    pub place: usize,
+    /// What the accumulators before it own,
+    pub owned: usize,
+    /// and how much of it those of changed entries.
+    pub changed: usize,
 }
 
 impl Memory {
-    /// Whether it is time to measure, with so many entries.
-    pub(super) fn is_due(&self, entries: usize) -> bool {
-        self.limit.is_some() && !self.in_flight && self.rows >= ROWS_AT_LEAST.max(entries * ROWS_PER_ENTRY)
+    /// Begins to measure where it is time to, with so many entries.
+    pub(super) fn measure_if_due(&mut self, entries: usize) {
+        if self.measuring.is_none() && !self.in_flight && self.rows >= ROWS_AT_LEAST.max(entries * ROWS_PER_ENTRY) {
+            self.measure();
+        }
+    }
+
+    /// Begins to measure, from the first entry, if there is a limit.
+    pub(super) fn measure(&mut self) {
+        self.measuring = self.limit.is_some().then(Measuring::default);
+    }
+
+    /// The measurement under way: whoever does not bring it to its end gives it back.
+    pub(super) fn take_measuring(&mut self) -> Option<Measuring> {
+        self.measuring.take()
+    }
+
+    /// It goes on another time.
+    pub(super) fn go_on_measuring(&mut self, measuring: Measuring) {
+        self.measuring = Some(measuring);
     }
 
     /// Takes note of what is held with so many entries, and of what changed ones hold of it.
@@ -98,9 +135,27 @@ impl Memory {
         Some(place)
     }
 
-    /// Takes note of what was dropped.
-    pub(super) fn dropped(&mut self, bytes: usize) {
+    /// How many entries may be dropped in one go: more than were read back since the last, so that there is an end to it.
+    pub(super) fn take_drops(&mut self) -> usize {
+        DROPS_AT_A_TIME.max(2 * std::mem::take(&mut self.read_back))
+    }
+
+    /// Takes note of what was dropped at a place.
+    pub(super) fn dropped(&mut self, place: usize, bytes: usize) {
         self.held = self.held.saturating_sub(bytes);
+        if let Some(measuring) = self.measuring.as_mut().filter(|measuring| place < measuring.place) {
+            measuring.owned = measuring.owned.saturating_sub(bytes);
+        }
+    }
+
+    /// Takes note of what was read back at a place.
+    pub(super) fn was_read_back(&mut self, place: usize, bytes: usize) {
+        self.read_back += 1;
+        self.held += bytes;
+        self.left += LOOKS_FOR_ONE;
+        if let Some(measuring) = self.measuring.as_mut().filter(|measuring| place < measuring.place) {
+            measuring.owned += bytes;
+        }
     }
 
     /// Reads the accumulators of an entry from its record.
@@ -126,5 +181,67 @@ impl Memory {
             stores[field].replace(id, accumulators)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl ColdStore for Nothing {
+        fn get(&self, _: &[u8]) -> ProcessorResult<Option<Vec<u8>>> {
+            Ok(None)
+        }
+
+        fn put(&self, _: &Changes) -> ProcessorResult<()> {
+            Ok(())
+        }
+
+        fn flush(&self) -> ProcessorResult<()> {
+            Ok(())
+        }
+    }
+
+    fn limited(bytes: usize) -> Memory {
+        Memory { limit: Some(MemoryLimit { bytes, cold: Rc::new(Nothing) }), ..Memory::default() }
+    }
+
+    #[test]
+    fn what_changes_before_the_place_of_a_measurement_is_in_it() {
+        let mut memory = limited(1_000);
+        memory.measure();
+        let Some(mut measuring) = memory.take_measuring() else { panic!("it was begun") };
+        (measuring.place, measuring.owned) = (5, 300);
+        memory.go_on_measuring(measuring);
+        memory.dropped(4, 100);
+        memory.dropped(5, 10);
+        memory.was_read_back(0, 30);
+        memory.was_read_back(6, 3);
+        assert_eq!(memory.take_measuring().map(|measuring| measuring.owned), Some(230));
+        assert!(memory.take_measuring().is_none());
+    }
+
+    #[test]
+    fn what_was_read_back_makes_room_for_itself() {
+        let mut memory = limited(1_000);
+        memory.measured(1_000, 0, 0);
+        assert_eq!(memory.next_place(10), None, "nothing is too much");
+        memory.was_read_back(7, 50);
+        let places: Vec<usize> = std::iter::from_fn(|| memory.next_place(10)).collect();
+        assert_eq!(places.len(), LOOKS_FOR_ONE);
+        memory.dropped(3, 50);
+        memory.was_read_back(7, 0);
+        assert_eq!(memory.next_place(10), None);
+    }
+
+    #[test]
+    fn more_may_be_dropped_than_was_read_back() {
+        let mut memory = limited(0);
+        assert_eq!(memory.take_drops(), DROPS_AT_A_TIME);
+        (0..DROPS_AT_A_TIME).for_each(|place| memory.was_read_back(place, 1));
+        assert_eq!(memory.take_drops(), 2 * DROPS_AT_A_TIME);
+        assert_eq!(memory.take_drops(), DROPS_AT_A_TIME);
     }
 }

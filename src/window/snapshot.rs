@@ -17,7 +17,6 @@ use super::refinement::RowWriter;
 use super::revisions::FrozenRevision;
 use super::state::WindowState;
 use super::tracking::Tracking;
-use crate::aggregate::AccumulatorStore;
 use crate::checkpoint::{Changes, RecordKey};
 use crate::error::{ProcessorError, ProcessorResult};
 
@@ -142,10 +141,12 @@ impl WindowState {
     /// Takes note that the last snapshot is stored: what is as in it may be read back from there.
     pub fn snapshot_stored(&mut self) {
         debug_assert!(self.snapshots.under_way.is_none(), "what is stored was written to its end");
-        if let Some(tracking) = &mut self.entries.tracking {
+        let Self { entries, stores, .. } = self;
+        if let Some(tracking) = &mut entries.tracking {
             tracking.memory.in_flight = false;
+            tracking.memory.measure();
+            tracking.look_after_memory(stores);
         }
-        self.measure();
     }
 
     /// Looks after memory: asked now and then, it drops some of what may be dropped. Returns whether a snapshot would be welcome,
@@ -154,23 +155,9 @@ impl WindowState {
         let capacity = self.entries.capacity();
         let Self { entries, stores, .. } = self;
         let Some(tracking) = &mut entries.tracking else { return false };
-        match tracking.memory.is_due(capacity) {
-            true => self.measure(),
-            false => tracking.evict(stores),
-        }
-        self.entries.tracking.as_ref().is_some_and(|tracking| tracking.memory.wants_snapshot())
-    }
-
-    /// Looks how much is held, and drops some of what is too much.
-    fn measure(&mut self) {
-        let Self { entries, stores, .. } = self;
-        let capacity = entries.capacity();
-        if let Some(tracking) = entries.tracking.as_mut().filter(|tracking| tracking.memory.limit.is_some()) {
-            let held = stores.iter().map(AccumulatorStore::heap_bytes).sum();
-            let changed = tracking.changed_bytes(stores);
-            tracking.memory.measured(held, changed, capacity);
-            tracking.evict(stores);
-        }
+        tracking.memory.measure_if_due(capacity);
+        tracking.look_after_memory(stores);
+        tracking.memory.wants_snapshot()
     }
 
     /// How many entries are in the store alone.

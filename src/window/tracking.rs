@@ -21,7 +21,7 @@
 //! How it fails: accumulators that cannot be written or read back are remembered as the state's error, which the operator asks
 //! for; what is computed from then on is not to be used.
 
-use super::cold::Memory;
+use super::cold::{Measuring, Memory};
 use super::entries::EntryTable;
 use super::keys::{KeySlot, KeyTable};
 use super::record::{EntryOf, entry_key, put_entry, put_field};
@@ -58,6 +58,8 @@ const BITS: usize = u64::BITS as usize;
 const MANY_SHARE: usize = 16;
 /// How many entries are looked at in one go when memory is to be let go: few enough that nobody waits for it.
 const PLACES_AT_A_TIME: usize = 1 << 15;
+/// The same when memory is measured, which asks the accumulators.
+const MEASURED_AT_A_TIME: usize = 1 << 13;
 
 /// How many entries before its turn an entry is asked for from memory: about as much work as memory takes to answer.
 const ENTRIES_AHEAD: usize = 8;
@@ -382,6 +384,7 @@ impl Tracking {
             let key = entry_key(self.definition, keys.get(self.about[id.index()].key), id);
             let read = self.memory.read_back(&key, id, &self.fields, stores);
             self.note(read);
+            self.memory.was_read_back(id.index(), owned_bytes(stores, id));
         }
     }
 
@@ -409,10 +412,40 @@ impl Tracking {
         }
     }
 
+    /// Goes on measuring what is held, and when that is known drops what is too much: a part of either.
+    pub(super) fn look_after_memory(&mut self, stores: &mut [AccumulatorStore]) {
+        if let Some(mut measuring) = self.memory.take_measuring() {
+            match self.measure(&mut measuring, stores) {
+                false => self.memory.go_on_measuring(measuring),
+                true => {
+                    let columns: usize = stores.iter().map(AccumulatorStore::column_bytes).sum();
+                    self.memory.measured(columns + measuring.owned, measuring.changed, self.flags.len());
+                }
+            }
+        }
+        self.evict(stores);
+    }
+
+    /// Looks at some more entries. Returns whether all have been looked at.
+    fn measure(&self, measuring: &mut Measuring, stores: &[AccumulatorStore]) -> bool {
+        let until = self.flags.len().min(measuring.place + MEASURED_AT_A_TIME);
+        for index in measuring.place.min(until)..until {
+            let owned = owned_bytes(stores, AccumulatorId::from_index(index));
+            measuring.owned += owned;
+            // A snapshot lets these be dropped.
+            if self.flags[index] & (CHANGED | SCRATCH) == CHANGED {
+                measuring.changed += owned;
+            }
+        }
+        measuring.place = until;
+        until == self.flags.len()
+    }
+
     /// Drops clean entries from memory while these hold more than they may, the longest unused first, about. It looks at some
     /// entries at a time; twice around takes the mark of use away first.
-    pub(super) fn evict(&mut self, stores: &mut [AccumulatorStore]) {
+    fn evict(&mut self, stores: &mut [AccumulatorStore]) {
         let places = self.flags.len();
+        let mut drops = self.memory.take_drops();
         for _ in 0..PLACES_AT_A_TIME {
             let Some(index) = self.memory.next_place(places) else { return };
             let flags = &mut self.flags[index];
@@ -424,26 +457,28 @@ impl Tracking {
                 continue;
             }
             let id = AccumulatorId::from_index(index);
-            let owned: usize = stores.iter().map(|store| store.owned_bytes(id)).sum();
+            let owned = owned_bytes(stores, id);
             if owned > 0 {
                 *flags |= COLD;
                 stores.iter_mut().for_each(|store| store.clear(id));
-                self.memory.dropped(owned);
+                self.memory.dropped(index, owned);
+                drops -= 1;
+                if drops == 0 {
+                    return;
+                }
             }
         }
-    }
-
-    /// Bytes that changed entries own: a snapshot lets them be dropped.
-    pub(super) fn changed_bytes(&self, stores: &[AccumulatorStore]) -> usize {
-        let is_entry = |id: &&AccumulatorId| self.flags[id.index()] & (CHANGED | SCRATCH) == CHANGED;
-        let owned = |id: &AccumulatorId| stores.iter().map(|store| store.owned_bytes(*id)).sum::<usize>();
-        self.changed.iter().filter(is_entry).map(owned).sum()
     }
 
     /// How many entries are in the store alone.
     pub(super) fn cold(&self) -> usize {
         self.flags.iter().filter(|flags| **flags & COLD != 0).count()
     }
+}
+
+/// What the accumulators of an entry own beside their places in the columns.
+fn owned_bytes(stores: &[AccumulatorStore], id: AccumulatorId) -> usize {
+    stores.iter().map(|store| store.owned_bytes(id)).sum()
 }
 
 impl EntryTable {

@@ -198,6 +198,22 @@ fn nothing_leaves_while_a_snapshot_is_on_its_way() {
 }
 
 #[test]
+fn many_are_measured_and_dropped_in_several_goes() {
+    const KEYS: u32 = 20_000;
+    let mut job = Job::limited(0);
+    job.rows(0..KEYS, 2);
+    job.snapshot();
+    let mut goes = vec![job.state().cold_windows()];
+    while goes.last() != Some(&(KEYS as usize)) && goes.len() < 100 {
+        assert!(!job.state().wants_snapshot(), "nothing has changed since the last");
+        goes.push(job.state().cold_windows());
+    }
+    assert_eq!(goes.last(), Some(&(KEYS as usize)), "{goes:?}");
+    assert!(goes.iter().take_while(|cold| **cold == 0).count() >= 2, "measured at once: {goes:?}");
+    assert!(goes.windows(2).all(|pair| pair[1] - pair[0] <= 1_024), "{goes:?}");
+}
+
+#[test]
 fn the_longest_unused_leaves_first() {
     let mut job = Job::limited(usize::MAX);
     job.rows(0..1000, 60);
