@@ -1,7 +1,7 @@
 //! Between a worker and the threads of its process that make checkpoints.
 
 use super::words::Word;
-use super::{Changes, PartitionCut};
+use super::{Changes, PartitionCut, Rooms};
 use crate::sink::{Prepared, Shard, SideMark};
 use crate::time::{Epoch, EventTime};
 use crossbeam_channel::Sender;
@@ -83,20 +83,26 @@ impl Voice {
 /// A worker's end.
 pub struct WorkerPort {
     parts: Sender<Part>,
+    rooms: Rooms,
     voice: Voice,
     is_first_of_process: bool,
 }
 
 impl WorkerPort {
-    /// Hands parts to `parts`, says what `voice` has to say. The first worker of a process speaks for its sinks.
-    pub fn new(parts: Sender<Part>, voice: Voice, is_first_of_process: bool) -> Self {
-        Self { parts, voice, is_first_of_process }
+    /// Hands parts to `parts`, with changes in room of `rooms`; says what `voice` has to say. The first worker of a process speaks for
+    /// its sinks.
+    pub fn new(parts: Sender<Part>, rooms: Rooms, voice: Voice, is_first_of_process: bool) -> Self {
+        Self { parts, rooms, voice, is_first_of_process }
     }
 
     /// Hands over a part of the snapshot.
     pub(super) fn hand_over(&self, part: Part) {
         // A writer that has gone has failed the run.
         let _ = self.parts.send(part);
+    }
+
+    pub(super) fn room(&self, bytes: usize) -> Changes {
+        self.rooms.take(bytes)
     }
 
     pub(super) fn take_words(&self) -> Vec<Word> {

@@ -163,6 +163,17 @@ impl Changes {
         self.lengths.is_empty()
     }
 
+    /// None any more; the room stays.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.lengths.clear();
+    }
+
+    /// How many bytes of keys and values there is room for.
+    pub fn room(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Bytes of keys and values.
     pub fn bytes(&self) -> usize {
         self.bytes.len()

@@ -103,6 +103,11 @@ impl WorkerEpochs {
         self.port.hand_over(Part::Cuts { epoch, cuts, mark });
     }
 
+    /// Room for so many bytes of changes that are to be handed over.
+    pub fn room(&self, bytes: usize) -> Changes {
+        self.port.room(bytes)
+    }
+
     /// Hands over changes of windows, for the snapshot of the epoch that ends.
     pub fn window_changes(&self, changes: Changes) {
         if !changes.is_empty() {

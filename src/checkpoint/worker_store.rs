@@ -20,6 +20,7 @@ use super::direct_io;
 use super::failpoint;
 use super::files::{KnownFiles, SnapshotFiles, write_durably};
 use super::record::Changes;
+use super::room::Rooms;
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::state::directory::{create_directory, remove_directory, sync_names};
 use ::rocksdb::checkpoint::Checkpoint;
@@ -71,6 +72,8 @@ struct Inner {
     db: RwLock<Option<DB>>,
     /// Held by whoever writes or makes a snapshot. Taken before `db`.
     writing: Mutex<Writing>,
+    /// Where the room of changes goes that a snapshot has.
+    rooms: Rooms,
 }
 
 #[derive(Default)]
@@ -127,13 +130,19 @@ impl WorkerStore {
         let mut options = options(memory);
         options.set_use_direct_io_for_flush_and_compaction(is_direct);
         let db = DB::open(&options, directory).map_err(|error| failure(directory, &error))?;
-        let inner = Inner { path: directory.to_owned(), options, db: RwLock::new(Some(db)), writing: Mutex::default() };
+        let (db, writing, rooms) = (RwLock::new(Some(db)), Mutex::default(), Rooms::default());
+        let inner = Inner { path: directory.to_owned(), options, db, writing, rooms };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// Room for changes that are to be written here.
+    pub fn rooms(&self) -> &Rooms {
+        &self.inner.rooms
     }
 
     /// Makes changes, in their order. Where it fails they are made by the next call that does not; they need not be given again.
@@ -188,7 +197,7 @@ impl WorkerStore {
         failpoint("rocksdb_checkpoint_made");
         let files = SnapshotFiles::settle(directory, known)?;
         sync_names(parent)?;
-        writing.changes.clear();
+        self.inner.rooms.give_back(writing.changes.drain(..));
         failpoint("fsynced");
         Ok(files)
     }

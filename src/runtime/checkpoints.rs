@@ -322,7 +322,8 @@ impl RunCheckpoints {
     pub fn worker_epochs(&self, local: usize) -> WorkerEpochs {
         let of = &self.locals[local];
         let parts = lock(&of.parts).take().expect("a worker begins once");
-        WorkerEpochs::new(self.worker(local), self.first(), WorkerPort::new(parts, of.voice.clone(), local == 0))
+        let port = WorkerPort::new(parts, of.store.rooms().clone(), of.voice.clone(), local == 0);
+        WorkerEpochs::new(self.worker(local), self.first(), port)
     }
 
     /// The surroundings of a worker's operator for checkpoints.

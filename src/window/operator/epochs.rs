@@ -3,15 +3,22 @@
 //!
 //! How it fails: a snapshot that cannot be encoded, and state that cannot be read back, end the run with the reason.
 
-use super::{SNAPSHOT_BYTES_AT_ONCE, SNAPSHOT_BYTES_PER_TURN, SNAPSHOT_TIME_PER_TURN, WindowOperator, Writing};
-use crate::checkpoint::Changes;
+use super::{WindowOperator, Writing};
 use crate::time::{EventTime, Time};
 use crate::window::WindowState;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use timely::progress::frontier::MutableAntichain;
 
-/// What entries take that rows have found since the turn before.
-const ROOM_FOR_ROWS: usize = 256 * 1024;
+/// Bytes of a snapshot that are handed over at once, and of which no turn encodes more. The more of it is done in the order of memory,
+/// the less is left for rows to find, one here and one there.
+const SNAPSHOT_PORTION: usize = 512 * 1024;
+/// No more is begun in a turn after this time. It is what keeps a turn short when memory is slow, as it can be for a tenth of a
+/// second while the database merges files.
+const SNAPSHOT_TIME_PER_TURN: Duration = Duration::from_millis(1);
+/// Bytes that are encoded between two looks at the clock.
+const SNAPSHOT_BYTES_AT_ONCE: usize = 16 * 1024;
+/// What a turn may have beyond a portion: entries that rows have found since the turn before, and the last that is encoded.
+const ROOM_FOR_LAST_TURN: usize = 256 * 1024;
 
 impl WindowOperator {
     /// Freezes the windows, if their epoch has ended: nothing of it can come any more, and nothing is due.
@@ -42,7 +49,8 @@ impl WindowOperator {
         tracing::trace!(target: "checkpoint", "windows are frozen at the end of epoch {}, at {event_time}", self.epoch);
         self.states.iter_mut().for_each(WindowState::begin_snapshot);
         self.settings.epochs.iter().for_each(|epochs| epochs.windows_are_written(true));
-        self.writing = Some(Writing { epoch: self.epoch, frontier: (!is_last).then_some(event_time), place: 0 });
+        self.writing =
+            Some(Writing { epoch: self.epoch, frontier: (!is_last).then_some(event_time), place: 0, changes: None });
         self.epoch = self.epoch.next();
         let epoch = self.epoch;
         let holds = self.holds_epoch.iter_mut().chain(self.held.values_mut());
@@ -50,31 +58,32 @@ impl WindowOperator {
         self.activator.activate();
     }
 
-    /// Encodes some of what is frozen.
+    /// Encodes some of what is frozen, and hands it over when there is enough of it.
     pub(super) fn write_snapshot(&mut self) {
         let (Some(writing), Some(epochs)) = (&mut self.writing, &self.settings.epochs) else { return };
-        let mut changes = Changes::with_room(SNAPSHOT_BYTES_PER_TURN + ROOM_FOR_ROWS);
+        let changes = writing.changes.get_or_insert_with(|| epochs.room(SNAPSHOT_PORTION + ROOM_FOR_LAST_TURN));
         let begun = Instant::now();
         while let Some(state) = self.states.get_mut(writing.place)
-            && changes.bytes() < SNAPSHOT_BYTES_PER_TURN
+            && changes.bytes() < SNAPSHOT_PORTION
             && begun.elapsed() < SNAPSHOT_TIME_PER_TURN
         {
-            match state.write_snapshot(&mut changes, SNAPSHOT_BYTES_AT_ONCE) {
+            match state.write_snapshot(changes, SNAPSHOT_BYTES_AT_ONCE) {
                 Ok(true) => writing.place += 1,
                 Ok(false) => {}
                 Err(error) => return self.settings.control.fail(error),
             }
         }
-        epochs.window_changes(changes);
-        match writing.place < self.states.len() {
-            true => self.activator.activate(),
-            false => {
-                epochs.windows_are_written(false);
-                epochs.windows_done(writing.epoch, writing.frontier);
-                self.unstored = Some(writing.epoch);
-                self.writing = None;
-            }
+        let is_done = writing.place == self.states.len();
+        if is_done || changes.bytes() >= SNAPSHOT_PORTION {
+            writing.changes.take().into_iter().for_each(|changes| epochs.window_changes(changes));
         }
+        if !is_done {
+            return self.activator.activate();
+        }
+        epochs.windows_are_written(false);
+        epochs.windows_done(writing.epoch, writing.frontier);
+        self.unstored = Some(writing.epoch);
+        self.writing = None;
     }
 
     /// Lets go of what can be read back, and asks for a checkpoint where more has changed than memory may hold.

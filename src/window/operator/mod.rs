@@ -15,11 +15,13 @@
 //! wait, the senders run out of credit, and the readers stop.
 
 mod epochs;
+mod stash;
 
+use self::stash::Stashed;
 use super::cold::MemoryLimit;
 use super::state::{Due, WindowState, WindowStateSettings};
 use super::trigger::{ASKED_EVERY, Completeness};
-use crate::checkpoint::{WorkerEpochs, failpoint};
+use crate::checkpoint::{Changes, WorkerEpochs};
 use crate::error::{ProcessorError, ProcessorResult};
 use crate::event::RowBatch;
 use crate::exchange::flow::Acknowledgement;
@@ -44,22 +46,8 @@ const RESULTS_PER_TURN: usize = 4096;
 /// How long the operator sleeps while the sinks are behind and nothing else wakes it.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(2);
 
-/// How long it waits for all workers to be through with an epoch before it looks again, while batches wait for that.
-const STASH_PAUSE: Duration = Duration::from_millis(2);
 /// How long it waits for results to be written before it looks again which rows are still needed.
 const WRITTEN_PAUSE: Duration = Duration::from_millis(50);
-
-/// Bytes of a snapshot that are encoded in a turn: about a millisecond's work. The more of it is done in the order of memory, the
-/// less is left for rows to find, one here and one there.
-const SNAPSHOT_BYTES_PER_TURN: usize = 512 * 1024;
-/// No more is begun in a turn after this time. It is what keeps a turn short when memory is slow, as it can be for a tenth of a
-/// second while the database merges files.
-const SNAPSHOT_TIME_PER_TURN: Duration = Duration::from_millis(1);
-/// Bytes that are encoded between two looks at the clock.
-const SNAPSHOT_BYTES_AT_ONCE: usize = 16 * 1024;
-/// Rows that have waited for an epoch and are let in in a turn while the snapshot of the one before is encoded: many of them find an
-/// entry that has to be encoded before it changes.
-const STASHED_ROWS_PER_TURN: usize = 256;
 
 /// What the window operator needs from its surroundings.
 pub struct WindowSettings {
@@ -216,19 +204,14 @@ struct WindowOperator {
     has_asked: bool,
 }
 
-/// Batches of an epoch that has not begun here, with what allows results and acknowledgements to be sent.
-struct Stashed {
-    results: Capability<Time>,
-    acknowledgements: Capability<Time>,
-    batches: Vec<RowBatch>,
-}
-
 /// A snapshot that is being encoded.
 struct Writing {
     epoch: Epoch,
     frontier: Option<EventTime>,
     /// The definition that is next.
     place: usize,
+    /// What is encoded and not handed over.
+    changes: Option<Changes>,
 }
 
 impl WindowOperator {
@@ -338,12 +321,8 @@ impl WindowOperator {
         let sent_at = *capability.stamp().iter().next().expect("a source sends with one capability");
         let results = capability.delayed(&sent_at, RESULTS);
         let acknowledgements = capability.delayed(&sent_at, ACKNOWLEDGEMENTS);
-        // What comes behind batches that wait, waits: a sender's are in their order.
-        if !self.stash.is_empty() || sent_at.epoch() > self.epoch || !self.all_are_in_this_epoch() {
-            let mut batches = std::mem::take(batches);
-            batches.iter_mut().for_each(RowBatch::give_room_back);
-            failpoint("stash");
-            return self.stash.push(Stashed { results, acknowledgements, batches });
+        if self.must_wait(sent_at.epoch()) {
+            return self.put_away(results, acknowledgements, std::mem::take(batches));
         }
         if let Some(needed) = self.take(&results, &acknowledgements, batches)
             && self.needs.as_ref().is_none_or(|needs| needs.time().event_time() > needed)
@@ -352,43 +331,6 @@ impl WindowOperator {
             let time = Time::new(sent_at.epoch(), needed.max(sent_at.event_time()));
             self.needs = Some(capability.delayed(&time, NEEDS));
         }
-    }
-
-    /// Lets the batches in that have waited, when every worker is through with the epoch before theirs; while a snapshot is encoded,
-    /// a few in a turn. Those of one sender are in their order; of different senders, one may be in the next epoch already when
-    /// another is not.
-    fn let_in_stash(&mut self) {
-        if self.stash.is_empty() {
-            return;
-        }
-        if !self.all_are_in_this_epoch() {
-            // Nobody says when they are: what comes after the windows, views among it, may be through a while later than they.
-            return self.activator.activate_after(STASH_PAUSE);
-        }
-        let mut left = if self.writing.is_some() { STASHED_ROWS_PER_TURN } else { usize::MAX };
-        for mut stashed in std::mem::take(&mut self.stash) {
-            if stashed.results.time().epoch() <= self.epoch {
-                let fitting = stashed.batches.iter().take_while(|batch| {
-                    let fits = left > 0;
-                    left = left.saturating_sub(batch.len());
-                    fits
-                });
-                let mut now: Vec<RowBatch> = stashed.batches.drain(..fitting.count()).collect();
-                self.take(&stashed.results, &stashed.acknowledgements, &mut now);
-            }
-            if !stashed.batches.is_empty() {
-                self.stash.push(stashed);
-            }
-        }
-        if left == 0 {
-            self.activator.activate();
-        }
-    }
-
-    /// Whether every worker is through with the epoch before this one.
-    fn all_are_in_this_epoch(&self) -> bool {
-        let before = self.epoch.previous();
-        self.settings.epochs.as_ref().zip(before).is_none_or(|(epochs, before)| epochs.is_through(before))
     }
 
     /// Puts batches into their windows. Returns from where rows are needed, where that is not known from the rows.
