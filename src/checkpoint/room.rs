@@ -5,7 +5,7 @@
 //! a time go back to the system when the worker next asks for any memory, which takes some 5 ms, and each of them is a page
 //! fault when it comes anew.
 //!
-//! What is kept is what the last snapshot needed, and no more than [`MOST_BYTES`]; what it did not need goes.
+//! What is kept is what the last snapshot needed, and no more than [`MOST_BYTES`] or what memory has for it; what it did not need goes.
 
 use super::Changes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -20,9 +20,17 @@ const MOST_OF_ONE: usize = 8 << 20;
 pub struct Rooms {
     give: Sender<Changes>,
     take: Receiver<Changes>,
+    /// Bytes that are kept, at most.
+    most: usize,
 }
 
 impl Rooms {
+    /// None yet; no more than so many bytes are kept.
+    pub fn within(bytes: usize) -> Self {
+        let (give, take) = unbounded();
+        Self { give, take, most: bytes.min(MOST_BYTES) }
+    }
+
     /// Room for so many bytes, or more.
     pub fn take(&self, bytes: usize) -> Changes {
         let kept = self.take.try_iter().find(|room| room.room() >= bytes);
@@ -32,7 +40,7 @@ impl Rooms {
     /// A snapshot is made that has these changes. What is left of the room of the snapshot before goes.
     pub fn give_back(&self, made: impl Iterator<Item = Changes>) {
         self.take.try_iter().for_each(drop);
-        let mut left = MOST_BYTES;
+        let mut left = self.most;
         for mut changes in made.filter(|changes| changes.room() <= MOST_OF_ONE) {
             if changes.room() > left {
                 return;
@@ -42,13 +50,6 @@ impl Rooms {
             // It holds the other end itself.
             let _ = self.give.send(changes);
         }
-    }
-}
-
-impl Default for Rooms {
-    fn default() -> Self {
-        let (give, take) = unbounded();
-        Self { give, take }
     }
 }
 
@@ -64,7 +65,7 @@ mod tests {
 
     #[test]
     fn room_comes_back_empty_and_none_is_made_while_there_is_some() {
-        let rooms = Rooms::default();
+        let rooms = Rooms::within(usize::MAX);
         let (one, other) = (with_room(1_000), with_room(2_000));
         let places = [&one, &other].map(|changes| changes.iter().next().expect("a change").key.as_ptr());
         rooms.give_back([one, other].into_iter());
@@ -79,14 +80,14 @@ mod tests {
 
     #[test]
     fn what_is_too_small_is_not_used() {
-        let rooms = Rooms::default();
+        let rooms = Rooms::within(usize::MAX);
         rooms.give_back([Changes::default()].into_iter());
         assert!(rooms.take(1_000).room() >= 1_000);
     }
 
     #[test]
     fn what_the_last_snapshot_did_not_need_goes() {
-        let rooms = Rooms::default();
+        let rooms = Rooms::within(usize::MAX);
         rooms.give_back((0..10).map(|_| with_room(1_000)));
         let used: Vec<Changes> = (0..3).map(|_| rooms.take(1_000)).collect();
         rooms.give_back(used.into_iter());
@@ -95,10 +96,13 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_is_allowed() {
-        let rooms = Rooms::default();
+        let rooms = Rooms::within(usize::MAX);
         let fitting = MOST_BYTES / MOST_OF_ONE;
         rooms.give_back((0..fitting + 3).map(|_| Changes::with_room(MOST_OF_ONE)));
         assert_eq!(rooms.take.len(), fitting);
+        let few = Rooms::within(2_500);
+        few.give_back((0..3).map(|_| with_room(1_000)));
+        assert_eq!(few.take.len(), 2);
         rooms.give_back((0..2).map(|place| Changes::with_room(MOST_OF_ONE + place)));
         assert_eq!(rooms.take.len(), 1, "it is too large to be kept");
     }

@@ -34,7 +34,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-/// The share of a memory limit that goes to what is held before it goes to disk, and again to what was read.
+/// The share of a memory limit that goes to what is held before it goes to disk, again to what was read, and again to room that is kept.
 const SHARE: usize = 8;
 const LEAST_BUFFER: usize = 1 << 20;
 /// Bytes of changes that are written at once.
@@ -130,7 +130,7 @@ impl WorkerStore {
         let mut options = options(memory);
         options.set_use_direct_io_for_flush_and_compaction(is_direct);
         let db = DB::open(&options, directory).map_err(|error| failure(directory, &error))?;
-        let (db, writing, rooms) = (RwLock::new(Some(db)), Mutex::default(), Rooms::default());
+        let (db, writing, rooms) = (RwLock::new(Some(db)), Mutex::default(), Rooms::within(memory / SHARE));
         let inner = Inner { path: directory.to_owned(), options, db, writing, rooms };
         Ok(Self { inner: Arc::new(inner) })
     }
