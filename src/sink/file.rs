@@ -3,11 +3,12 @@
 //! The model of exactly once: lines appear as windows fire, and a checkpoint holds the file's length. Whoever goes on from it cuts
 //! the file back to that, and the lines behind are written again, as they were or as they ought to have been. So the file is
 //! right from checkpoint to checkpoint and at the end; a reader that follows it sees lines that may come again after a crash.
-//! Files of processes that are no more are cut back too, and so is one that was moved with its folder. At least once nothing is
-//! cut: lines since the last checkpoint are there twice after a crash.
+//! Files of processes that are no more are cut back too, and so are files that were moved or copied with their folder (see
+//! [`super::relocation`]). At least once nothing is cut: lines since the last checkpoint are there twice after a crash.
 
 use super::encode::encode_result;
 use super::lines::LineFile;
+use super::relocation::Relocation;
 use super::{Prepared, ResultRow, ResultSink, SinkRecovery};
 use crate::config::{Delivery, FileMode};
 use crate::error::{ProcessorError, ProcessorResult};
@@ -80,20 +81,6 @@ impl FileResults {
     }
 }
 
-/// Whether a file that a checkpoint knows is the one that is written now, because somebody has moved the job's folder: it is gone from
-/// there, and here is one of the same name that has something in it.
-fn is_moved(known: &Path, own: &Path) -> bool {
-    let has_something = || std::fs::metadata(own).is_ok_and(|found| found.len() > 0);
-    let is_moved = !known.exists() && known.file_name() == own.file_name() && has_something();
-    if is_moved {
-        tracing::warn!(
-            target: "sink", from = %known.display(), to = %own.display(),
-            "the checkpoint knows this file of results by another path, where it is not any more: it is taken for the same"
-        );
-    }
-    is_moved
-}
-
 fn absolute(path: &Path) -> ProcessorResult<PathBuf> {
     std::path::absolute(path)
         .map_err(|error| ProcessorError::io(format!("finding the directory of {}", path.display()), error))
@@ -128,9 +115,13 @@ impl ResultSink for FileResults {
         let own = absolute(self.lines.target())?;
         let known: Vec<(PathBuf, u64)> =
             recovery.prepared.into_iter().filter_map(|(_, prepared)| prepared.file).collect();
-        let is_known = known.iter().any(|(path, _)| *path == own);
+        let relocation = Relocation::find(&known, &own)?;
         for (path, length) in known {
-            match path == own || !is_known && is_moved(&path, &own) {
+            let path = match &relocation {
+                Some(relocation) => relocation.of(path),
+                None => path,
+            };
+            match path == own {
                 true => self.lines.cut_to(length, "Restore it, or give the sink another path.")?,
                 false => Self::cut_other(&path, length)?,
             }
@@ -251,15 +242,43 @@ mod tests {
         let refused = sink.recover(recovery([of("results.jsonl", 99)])).unwrap_err();
         assert!(refused.to_string().contains("the checkpoint has it at 99 bytes"), "{refused}");
         drop(sink);
-        // An empty one is a new one, and where the old one still is, the path was changed.
+        // An empty one is a new one, and where the old one still is and has something else in it, the path was changed.
         let mut sink = open(&now.join("new.jsonl"), Delivery::ExactlyOnce);
         sink.recover(recovery([of("new.jsonl", 99)])).unwrap();
         std::fs::create_dir(&before).unwrap();
-        std::fs::write(before.join("results.jsonl"), "a\nb\nc\n").unwrap();
+        std::fs::write(before.join("results.jsonl"), "x\nb\nc\n").unwrap();
         let mut sink = open(&now.join("results.jsonl"), Delivery::ExactlyOnce);
         sink.recover(recovery([of("results.jsonl", 4)])).unwrap();
         assert_eq!(std::fs::read(now.join("results.jsonl")).unwrap(), b"a\n");
-        assert_eq!(std::fs::read(before.join("results.jsonl")).unwrap(), b"a\nb\n");
+        assert_eq!(std::fs::read(before.join("results.jsonl")).unwrap(), b"x\nb\n");
+    }
+
+    #[test]
+    fn a_copy_is_cut_back_and_the_original_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (original, copy) = (directory.path().join("original"), directory.path().join("copy"));
+        for folder in [&original, &copy] {
+            std::fs::create_dir(folder).unwrap();
+            std::fs::write(folder.join("results.jsonl"), "a\nb\n").unwrap();
+            // Of a process that is no more.
+            std::fs::write(folder.join("results.1.jsonl"), "c\nd\n").unwrap();
+        }
+        let of = |name: &str, length| Prepared { file: Some((original.join(name), length)), outbox: Vec::new() };
+        let mut sink = open(&copy.join("results.jsonl"), Delivery::ExactlyOnce);
+        sink.recover(recovery([of("results.jsonl", 2), of("results.1.jsonl", 2), of("results.2.jsonl", 2)])).unwrap();
+        let read = |folder: &Path, name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+        assert_eq!((read(&copy, "results.jsonl"), read(&copy, "results.1.jsonl")), ("a\n".into(), "c\n".into()));
+        assert_eq!(
+            (read(&original, "results.jsonl"), read(&original, "results.1.jsonl")),
+            ("a\nb\n".into(), "c\nd\n".into())
+        );
+        drop(sink);
+        // One that was copied in the midst of a line, or before the lines were there, lacks what the checkpoint counts on.
+        std::fs::write(copy.join("results.jsonl"), "a\n").unwrap();
+        let mut sink = open(&copy.join("results.jsonl"), Delivery::ExactlyOnce);
+        let refused = sink.recover(recovery([of("results.jsonl", 4)])).unwrap_err();
+        assert!(refused.to_string().contains("the checkpoint has it at 4 bytes, and it has 2"), "{refused}");
+        assert_eq!(read(&original, "results.jsonl"), "a\nb\n");
     }
 
     #[test]

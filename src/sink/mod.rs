@@ -23,6 +23,7 @@ mod kafka;
 mod lane;
 mod lines;
 pub mod operator;
+mod relocation;
 mod result;
 mod retry;
 mod side;
