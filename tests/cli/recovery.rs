@@ -1,7 +1,7 @@
 //! Checkpoints that are damaged, removed, chosen or ignored.
 
 use super::interrupted::{Interrupted, PATIENCE, copy, expected};
-use super::program::{BINARY, Live, Said, without_times};
+use super::program::{BINARY, Live, Place, Said, without_times};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -100,6 +100,27 @@ fn where_the_newest_checkpoint_is_damaged_the_one_before_is_used() {
 #[test]
 fn a_file_of_results_is_cut_back_to_where_the_checkpoint_before_has_it() {
     goes_on_from_the_one_before("exactly_once", &DAMAGES[1..3]);
+}
+
+#[test]
+fn a_copy_of_a_job_goes_on_and_leaves_the_original_alone() {
+    let original = Interrupted::new("exactly_once");
+    original.kill_after_checkpoint(4);
+    let results = original.place.path("results.jsonl");
+    // Behind what any checkpoint holds: who goes on cuts it off.
+    let behind = [fs::read_to_string(&results).expect("results"), "{\"behind\": true}\n".to_owned()].concat();
+    fs::write(&results, &behind).expect("written");
+    let place = Place::new();
+    let disk = place.path("disk");
+    copy(&original.place.path("disk"), &disk);
+    fs::copy(&results, place.path("results.jsonl")).expect("copied");
+    let copied = Interrupted::on(place, "exactly_once", disk);
+    let said = copied.end();
+    assert!(said.contains("going on from checkpoint") && said.contains("was moved or copied"), "{said}");
+    copied.check();
+    assert!(original.place.read("results.jsonl") == behind, "the copy has changed the original's results");
+    original.end();
+    original.check();
 }
 
 #[test]
