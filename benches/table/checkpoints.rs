@@ -239,7 +239,7 @@ fn publications(folder: &Path, is_over: &AtomicBool) -> Vec<Instant> {
 /// one.
 fn stall(table: &mut Table) {
     let folder = tempfile::tempdir().expect("a folder");
-    let feed = Feed { windows: LARGE, ..Feed::new(LARGE, 750_000_000) };
+    let feed = Feed { windows: LARGE, ..Feed::new(LARGE, 1_000_000_000) };
     run_feed(folder.path(), Some("1s"), &feed);
     let begin = feed.filled.lock().expect("nobody panicked").expect("the windows were filled");
     let turns = feed.turns.lock().expect("nobody panicked").clone();
