@@ -68,7 +68,7 @@ pub(super) struct Memory {
     /// How many entries are still to be looked at, until that is given up.
     left: usize,
     /// The measurement under way.
-    measuring: Option<Measuring>,
+    pub measuring: Option<Measuring>,
     /// Entries that were read back since some were last dropped.
     read_back: usize,
 }
@@ -95,16 +95,6 @@ impl Memory {
     /// Begins to measure, from the first entry, if there is a limit.
     pub(super) fn measure(&mut self) {
         self.measuring = self.limit.is_some().then(Measuring::default);
-    }
-
-    /// The measurement under way: whoever does not bring it to its end gives it back.
-    pub(super) fn take_measuring(&mut self) -> Option<Measuring> {
-        self.measuring.take()
-    }
-
-    /// It goes on another time.
-    pub(super) fn go_on_measuring(&mut self, measuring: Measuring) {
-        self.measuring = Some(measuring);
     }
 
     /// Takes note of what is held with so many entries, and of what changed ones hold of it.
@@ -212,15 +202,15 @@ mod tests {
     fn what_changes_before_the_place_of_a_measurement_is_in_it() {
         let mut memory = limited(1_000);
         memory.measure();
-        let Some(mut measuring) = memory.take_measuring() else { panic!("it was begun") };
+        let Some(mut measuring) = memory.measuring.take() else { panic!("it was begun") };
         (measuring.place, measuring.owned) = (5, 300);
-        memory.go_on_measuring(measuring);
+        memory.measuring = Some(measuring);
         memory.dropped(4, 100);
         memory.dropped(5, 10);
         memory.was_read_back(0, 30);
         memory.was_read_back(6, 3);
-        assert_eq!(memory.take_measuring().map(|measuring| measuring.owned), Some(230));
-        assert!(memory.take_measuring().is_none());
+        assert_eq!(memory.measuring.take().map(|measuring| measuring.owned), Some(230));
+        assert!(memory.measuring.take().is_none());
     }
 
     #[test]

@@ -414,9 +414,9 @@ impl Tracking {
 
     /// Goes on measuring what is held, and when that is known drops what is too much: a part of either.
     pub(super) fn look_after_memory(&mut self, stores: &mut [AccumulatorStore]) {
-        if let Some(mut measuring) = self.memory.take_measuring() {
+        if let Some(mut measuring) = self.memory.measuring.take() {
             match self.measure(&mut measuring, stores) {
-                false => self.memory.go_on_measuring(measuring),
+                false => self.memory.measuring = Some(measuring),
                 true => {
                     let columns: usize = stores.iter().map(AccumulatorStore::column_bytes).sum();
                     self.memory.measured(columns + measuring.owned, measuring.changed, self.flags.len());

@@ -1,6 +1,8 @@
 //! Snapshots of windows: of whatever they are taken, windows that go on from them at any number of workers do what windows do
 //! that were never stopped.
 
+#[path = "../support/checkout.rs"]
+mod checkout;
 mod cost;
 mod plan;
 mod records;

@@ -1,5 +1,6 @@
 //! The bytes of records, and what is not one.
 
+use crate::checkout::ROOT;
 use crate::plan::{JobPlan, RowPlan, StepPlan, TriggerPlan};
 use crate::workers::{Records, Workers, full_snapshot};
 use llm_optimizer_processor::ProcessorError;
@@ -193,11 +194,11 @@ fn the_first_version_stays_readable() {
     let records = full_snapshot(&mut filled(&job));
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let lines: Vec<String> = records.iter().map(|(key, value)| format!("{} {}\n", hex(key), hex(value))).collect();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/window_snapshots/version_1.txt");
+    let path = ROOT.join("tests/window_snapshots/version_1.txt");
     if std::env::var_os("WRITE_FIXTURES").is_some() {
-        std::fs::write(path, lines.concat()).unwrap();
+        std::fs::write(&path, lines.concat()).unwrap();
     }
-    let text = std::fs::read_to_string(path).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
     let unhex = |text: &str| -> Vec<u8> {
         (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
     };
